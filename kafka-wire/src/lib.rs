@@ -1,0 +1,13 @@
+//! A native Kafka client in pure Rust.
+
+// Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).
+mod error;
+mod error_code;
+#[doc(hidden)] // for this workspace's broker, fuzz targets and benches; outside semver
+pub mod protocol;
+mod types;
+
+pub use error::{Error, ErrorCode, ErrorKind, Result};
+pub use types::{
+    Acks, BrokerId, Codec, Isolation, LeaderEpoch, ProducerIdentity, TimestampType, TopicId, TopicPartition,
+};

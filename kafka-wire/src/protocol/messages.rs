@@ -1,0 +1,6 @@
+//! The only file that names `kafka_protocol`: its messages, and the traits that turn them into bytes.
+
+pub use kafka_protocol::messages::*;
+pub use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Message, Request as Exchange, StrBytes, VersionRange,
+};

@@ -1,0 +1,197 @@
+//! Names for the numbers that Kafka's protocol passes around. Layer 0: nothing below.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A broker's node id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BrokerId(pub i32);
+
+impl fmt::Display for BrokerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A topic's identity (KIP-516): a topic that was deleted and created again has the same name and another id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId(pub [u8; 16]);
+
+impl TopicId {
+    /// What brokers without topic ids (before 2.8) answer.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Whether a broker assigned this id.
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One partition of a topic. Cloning copies a pointer, not the name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How often a partition's leadership has changed (KIP-320); −1 on the wire is `None` here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaderEpoch(pub i32);
+
+impl LeaderEpoch {
+    /// Reads the wire form, where −1 says "not known".
+    pub const fn from_wire(epoch: i32) -> Option<Self> {
+        if epoch < 0 { None } else { Some(Self(epoch)) }
+    }
+
+    /// The wire form, where −1 says "not known".
+    pub const fn to_wire(epoch: Option<Self>) -> i32 {
+        match epoch {
+            Some(Self(epoch)) => epoch,
+            None => -1,
+        }
+    }
+}
+
+/// A producer as the brokers know it: the pair that idempotence and fencing are built on (KIP-98).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProducerIdentity {
+    /// Assigned by the transaction coordinator.
+    pub id: i64,
+    /// Raised by each fencing, and by each transaction under KIP-890.
+    pub epoch: i16,
+}
+
+impl fmt::Display for ProducerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.id, self.epoch)
+    }
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// All, also those of open and aborted transactions.
+    ReadUncommitted,
+    /// Only committed ones, up to the last stable offset. Our default, unlike Java's: what an aborted
+    /// transaction wrote was never meant to be seen.
+    #[default]
+    ReadCommitted,
+}
+
+/// How many replicas must have a record before the broker acknowledges it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Acks {
+    /// None: the broker does not answer, and a lost record is never noticed.
+    None,
+    /// The leader alone.
+    Leader,
+    /// All in-sync replicas.
+    #[default]
+    All,
+}
+
+impl Acks {
+    /// The wire form: 0, 1, −1.
+    pub const fn to_wire(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+/// What a batch's records are compressed with, without the level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Not at all.
+    #[default]
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// Snappy blocks in the framing of snappy-java ("xerial").
+    Snappy,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard frames (KIP-110).
+    Zstd,
+}
+
+impl Codec {
+    /// The codec in the lowest three bits of a batch's attributes.
+    pub const fn from_attributes(attributes: i16) -> Option<Self> {
+        match attributes & 7 {
+            0 => Some(Self::None),
+            1 => Some(Self::Gzip),
+            2 => Some(Self::Snappy),
+            3 => Some(Self::Lz4),
+            4 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Its number in the attributes.
+    pub const fn to_attributes(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Kafka's name of it, as in `compression.type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Where a record's timestamp comes from (`message.timestamp.type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimestampType {
+    /// The producer set it.
+    CreateTime,
+    /// The broker set it on append; every record of a batch has the same.
+    LogAppendTime,
+}
