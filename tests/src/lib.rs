@@ -1,1 +1,5 @@
-//! Harness of the integration tests.
+//! Harness of the integration tests: real Kafka clusters, Java programs, and what tests share.
+
+pub mod java;
+pub mod process;
+pub mod real_kafka;

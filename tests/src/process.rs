@@ -1,0 +1,81 @@
+//! Child processes that never outlive the test process, however it ends.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+
+/// A server started for a test. Killed with `SIGKILL` when this value is dropped *or* when the test process
+/// dies: a shell holds the other end of a pipe and kills the server when the pipe closes.
+#[derive(Debug)]
+pub struct Server {
+    shell: Child,
+    _alive: ChildStdin,
+}
+
+impl Server {
+    /// Starts `program` with `arguments` in `folder`; its output goes to `folder/NAME.log`.
+    ///
+    /// # Errors
+    /// When the shell cannot be started or the log not be created.
+    pub fn start<A: AsRef<OsStr>>(
+        folder: &Path,
+        name: &str,
+        program: &str,
+        arguments: &[A],
+    ) -> io::Result<Self> {
+        let log =
+            std::fs::File::options().create(true).append(true).open(folder.join(format!("{name}.log")))?;
+        let script = r#"exec 3<&0
+            "$@" </dev/null 3<&- & server=$!
+            cat <&3 >/dev/null & pipe=$!
+            trap 'kill -9 $server $pipe 2>/dev/null; exit 0' TERM
+            wait -n $server $pipe; status=$?
+            kill -9 $server $pipe 2>/dev/null
+            exit $status"#;
+        let mut shell = Command::new("bash")
+            .arg("-c")
+            .arg(script)
+            .arg(name)
+            .arg(program)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let alive = shell.stdin.take().ok_or_else(|| io::Error::other("the shell has no stdin"))?;
+        Ok(Self { shell, _alive: alive })
+    }
+
+    /// Whether the server still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.shell.try_wait(), Ok(None))
+    }
+
+    /// Waits for the server to end by itself.
+    ///
+    /// # Errors
+    /// When waiting fails.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.shell.wait()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The shell turns SIGTERM into SIGKILL of the server.
+        let _ = Command::new("kill").arg(self.shell.id().to_string()).status();
+        let _ = self.shell.wait();
+    }
+}
+
+/// `count` TCP ports on 127.0.0.1 that were free a moment ago.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}

@@ -1,0 +1,357 @@
+//! Real Apache Kafka clusters (KRaft) from Maven Central's jars, on ports of their own.
+//!
+//! Needs a JDK (17) and Maven. Where they are missing, [`available`] says so aloud and the test ends; with
+//! `CI=true` it fails instead, because CI must have run it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::process::{Server, free_ports};
+
+/// A Kafka release that the suites run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// The newest: transaction protocol v2 (KIP-890).
+    V4_3,
+    /// The last line before 4.0: transaction protocol v1.
+    V3_9,
+}
+
+impl Version {
+    /// As Maven Central spells it.
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::V4_3 => "4.3.0",
+            Self::V3_9 => "3.9.2",
+        }
+    }
+
+    fn slf4j_binding(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::V4_3 => ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
+            Self::V3_9 => ("org.slf4j", "slf4j-nop", "1.7.36"),
+        }
+    }
+}
+
+/// Whether real Kafka can be run here. Says aloud what is missing; with `CI=true` that is a failure.
+///
+/// # Panics
+/// With `CI=true` when Java or Maven is missing.
+pub fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let missing: Vec<&str> = [("java", "-version"), ("mvn", "-version")]
+            .into_iter()
+            .filter(|(tool, flag)| !runs(tool, flag))
+            .map(|(tool, _)| tool)
+            .collect();
+        if missing.is_empty() {
+            return true;
+        }
+        let text =
+            format!("SKIPPED: the suites on real Kafka need {} (JDK 17, Maven)", missing.join(" and "));
+        assert!(std::env::var_os("CI").is_none(), "{text}; CI must run them");
+        eprintln!("{text}");
+        false
+    })
+}
+
+fn runs(tool: &str, flag: &str) -> bool {
+    Command::new(tool).arg(flag).output().is_ok_and(|output| output.status.success())
+}
+
+/// The folder with a release's jars; fetched on first use (about 20 s).
+///
+/// # Panics
+/// When Maven cannot fetch them.
+pub fn jars(version: Version) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = build_folder().join("kafka").join(version.number());
+    let done = folder.join("complete");
+    if !done.exists() {
+        fetch_jars(version, &folder)
+            .unwrap_or_else(|error| panic!("fetch Kafka {}: {error}", version.number()));
+        std::fs::write(done, "").expect("mark the jars complete");
+    }
+    folder.join("libs")
+}
+
+fn build_folder() -> PathBuf {
+    // A test binary lives in TARGET/PROFILE/deps.
+    let binary = std::env::current_exe().expect("path of the test binary");
+    binary.ancestors().nth(3).expect("a test binary lies three levels below the build folder").to_path_buf()
+}
+
+fn fetch_jars(version: Version, folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut dependencies = String::new();
+    let (group, artifact, binding) = version.slf4j_binding();
+    for (group, artifact, version) in [
+        ("org.apache.kafka", "kafka_2.13", version.number()),
+        ("org.apache.kafka", "kafka-tools", version.number()),
+        (group, artifact, binding),
+    ] {
+        let _ = write!(
+            dependencies,
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+        );
+    }
+    std::fs::write(
+        folder.join("pom.xml"),
+        format!(
+            "<project><modelVersion>4.0.0</modelVersion><groupId>tidewater</groupId><artifactId>kafka</artifactId>\
+             <version>1</version><dependencies>{dependencies}</dependencies></project>"
+        ),
+    )?;
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"])
+        .current_dir(folder)
+        .output()?;
+    if output.status.success() { Ok(()) } else { Err(io::Error::other(text(&output))) }
+}
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Kafka's release.
+    pub version: Version,
+    /// Combined broker and controller nodes, 1 to 3.
+    pub nodes: usize,
+    /// Lines added to each `server.properties`.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Options {
+    /// `nodes` nodes of `version`, plaintext.
+    pub fn new(version: Version, nodes: usize) -> Self {
+        Self { version, nodes, properties: Vec::new() }
+    }
+
+    /// Adds a line to each node's `server.properties`.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A running cluster; its nodes die with this value.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    folder: tempfile::TempDir,
+    jars: PathBuf,
+    ports: Vec<u16>,
+    controller_ports: Vec<u16>,
+    nodes: Mutex<Vec<Option<Server>>>,
+}
+
+impl Cluster {
+    /// Formats and starts a cluster, and waits until every node listens and knows all the others.
+    ///
+    /// # Panics
+    /// When Kafka does not come up in two minutes; its log is shown.
+    pub fn start(options: Options) -> Self {
+        let jars = jars(options.version);
+        let ports = free_ports(options.nodes).expect("free ports");
+        let controller_ports = free_ports(options.nodes).expect("free ports");
+        let folder = tempfile::tempdir().expect("a folder for the cluster");
+        let nodes = Mutex::new((0..options.nodes).map(|_| None).collect());
+        let cluster = Self { options, folder, jars, ports, controller_ports, nodes };
+        let id = cluster.java(&["kafka.tools.StorageTool", "random-uuid"]);
+        let id = text_of_stdout(&id).lines().last().unwrap_or_default().trim().to_owned();
+        for node in 0..cluster.options.nodes {
+            cluster.format(node, &id);
+            cluster.start_node(node);
+        }
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    /// The cluster that all tests of this binary share. Never stopped before the process ends.
+    pub fn shared(version: Version, nodes: usize) -> &'static Self {
+        type Shared = Mutex<HashMap<(Version, usize), &'static Cluster>>;
+        static SHARED: OnceLock<Shared> = OnceLock::new();
+        let mut shared =
+            SHARED.get_or_init(Shared::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shared
+            .entry((version, nodes))
+            .or_insert_with(|| Box::leak(Box::new(Self::start(Options::new(version, nodes)))))
+    }
+
+    /// `host:port` of all nodes, for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// The release it runs.
+    pub fn version(&self) -> Version {
+        self.options.version
+    }
+
+    /// The jars of its release.
+    pub fn jars(&self) -> &Path {
+        &self.jars
+    }
+
+    /// Kills a node (counted from 0) with `SIGKILL`.
+    pub fn kill(&self, node: usize) {
+        self.lock()[node] = None;
+    }
+
+    /// Starts a killed node again, on its old port with its old log.
+    pub fn start_node(&self, node: usize) {
+        let configuration = self.node_folder(node).join("server.properties");
+        let server = Server::start(
+            self.folder.path(),
+            &format!("node{node}"),
+            "java",
+            &[
+                "-Xmx512m",
+                "-Xms128m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                &self.class_path(),
+                "kafka.Kafka",
+                &configuration.to_string_lossy(),
+            ],
+        );
+        self.lock()[node] = Some(server.expect("start a Kafka node"));
+    }
+
+    /// Runs one of Kafka's command line tools (`org.apache.kafka.tools.NAME`) against this cluster.
+    ///
+    /// # Panics
+    /// When it fails; its output is shown.
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let class = format!("org.apache.kafka.tools.{name}");
+        let bootstrap = self.bootstrap();
+        let mut all = vec![class.as_str(), "--bootstrap-server", &bootstrap];
+        all.extend_from_slice(arguments);
+        let output = self.java(&all);
+        assert!(output.status.success(), "{name} {arguments:?}: {}", text(&output));
+        text_of_stdout(&output)
+    }
+
+    /// Creates a topic with Kafka's own tool, replicated to all nodes.
+    pub fn create_topic(&self, topic: &str, partitions: u32) {
+        let (partitions, replicas) = (partitions.to_string(), self.options.nodes.to_string());
+        self.tool(
+            "TopicCommand",
+            &["--create", "--topic", topic, "--partitions", &partitions, "--replication-factor", &replicas],
+        );
+    }
+
+    /// What the nodes logged.
+    pub fn logs(&self) -> String {
+        (0..self.options.nodes)
+            .map(|node| {
+                std::fs::read_to_string(self.folder.path().join(format!("node{node}.log")))
+                    .unwrap_or_default()
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Server>>> {
+        self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn class_path(&self) -> String {
+        format!("{}/*", self.jars.display())
+    }
+
+    fn node_folder(&self, node: usize) -> PathBuf {
+        self.folder.path().join(node.to_string())
+    }
+
+    fn java(&self, arguments: &[&str]) -> Output {
+        Command::new("java")
+            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path()])
+            .args(arguments)
+            .output()
+            .expect("run java")
+    }
+
+    fn format(&self, node: usize, cluster_id: &str) {
+        let folder = self.node_folder(node);
+        std::fs::create_dir_all(&folder).expect("a folder for the node");
+        let configuration = folder.join("server.properties");
+        std::fs::write(&configuration, self.server_properties(node)).expect("write server.properties");
+        let path = configuration.to_string_lossy();
+        let output = self.java(&["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", &path]);
+        assert!(output.status.success(), "format node {node}: {}", text(&output));
+    }
+
+    fn server_properties(&self, node: usize) -> String {
+        let voters: Vec<String> = self
+            .controller_ports
+            .iter()
+            .enumerate()
+            .map(|(node, port)| format!("{node}@127.0.0.1:{port}"))
+            .collect();
+        let (port, controller_port) = (self.ports[node], self.controller_ports[node]);
+        let replicas = self.options.nodes.min(3);
+        let in_sync = if replicas == 3 { 2 } else { 1 };
+        let data = self.node_folder(node).join("data");
+        let mut lines = format!(
+            "process.roles=broker,controller\n\
+             node.id={node}\n\
+             controller.quorum.voters={}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             controller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
+             log.dirs={}\n\
+             min.insync.replicas={in_sync}\n\
+             default.replication.factor={replicas}\n\
+             offsets.topic.replication.factor={replicas}\n\
+             offsets.topic.num.partitions=8\n\
+             transaction.state.log.replication.factor={replicas}\n\
+             transaction.state.log.min.isr={in_sync}\n\
+             transaction.state.log.num.partitions=8\n\
+             group.initial.rebalance.delay.ms=0\n",
+            voters.join(","),
+            data.display(),
+        );
+        for (name, value) in &self.options.properties {
+            let _ = writeln!(lines, "{}={}", name, value.replace("{port}", &port.to_string()));
+        }
+        lines
+    }
+
+    /// A node listens only when it has joined the quorum, so open ports say that the cluster is up.
+    fn wait_until_ready(&self) {
+        for (node, port) in self.ports.iter().enumerate() {
+            let up = (0..240).any(|_| {
+                let open = TcpStream::connect(("127.0.0.1", *port)).is_ok();
+                if !open {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                open
+            });
+            assert!(up, "Kafka node {node} did not open port {port}:\n{}", self.logs());
+        }
+    }
+}
+
+fn text_of_stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
