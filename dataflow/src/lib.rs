@@ -1,1 +1,6 @@
 //! Exactly-once stream processing on timely dataflow.
+
+mod error;
+pub mod state;
+
+pub use error::{Error, ErrorKind, Result};
