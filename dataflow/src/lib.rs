@@ -1,5 +1,7 @@
 //! Exactly-once stream processing on timely dataflow.
 
+pub mod checkpoint;
+pub mod commit;
 mod error;
 pub mod state;
 

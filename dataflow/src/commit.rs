@@ -1,0 +1,3 @@
+//! The commit of an epoch. Layer 5.
+
+pub mod manifest;
