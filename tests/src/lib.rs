@@ -1,5 +1,6 @@
 //! Harness of the integration tests: real Kafka clusters, Java programs, and what tests share.
 
+pub mod clicks;
 pub mod java;
 pub mod process;
 pub mod real_kafka;
