@@ -3,4 +3,5 @@
 pub mod clicks;
 pub mod java;
 pub mod process;
+pub mod proxy;
 pub mod real_kafka;

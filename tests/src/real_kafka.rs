@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::process::{Server, free_ports};
+use crate::proxy::Proxy;
 
 /// A Kafka release that the suites run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,12 +128,21 @@ pub struct Options {
     pub nodes: usize,
     /// Lines added to each `server.properties`.
     pub properties: Vec<(String, String)>,
+    /// Whether clients reach the nodes through a [`Proxy`].
+    pub proxied: bool,
 }
 
 impl Options {
     /// `nodes` nodes of `version`, plaintext.
     pub fn new(version: Version, nodes: usize) -> Self {
-        Self { version, nodes, properties: Vec::new() }
+        Self { version, nodes, properties: Vec::new(), proxied: false }
+    }
+
+    /// Puts a [`Proxy`] before each node: all traffic of clients and between tools and nodes passes it.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
     }
 
     /// Adds a line to each node's `server.properties`.
@@ -150,6 +160,8 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     jars: PathBuf,
     ports: Vec<u16>,
+    advertised_ports: Vec<u16>,
+    proxy: Option<Proxy>,
     controller_ports: Vec<u16>,
     nodes: Mutex<Vec<Option<Server>>>,
 }
@@ -163,9 +175,15 @@ impl Cluster {
         let jars = jars(options.version);
         let ports = free_ports(options.nodes).expect("free ports");
         let controller_ports = free_ports(options.nodes).expect("free ports");
+        let advertised_ports =
+            if options.proxied { free_ports(options.nodes).expect("free ports") } else { ports.clone() };
+        let proxy = options.proxied.then(|| {
+            let pairs = advertised_ports.iter().copied().zip(ports.iter().copied());
+            Proxy::start(pairs).expect("start the proxy")
+        });
         let folder = tempfile::tempdir().expect("a folder for the cluster");
         let nodes = Mutex::new((0..options.nodes).map(|_| None).collect());
-        let cluster = Self { options, folder, jars, ports, controller_ports, nodes };
+        let cluster = Self { options, folder, jars, ports, advertised_ports, proxy, controller_ports, nodes };
         let id = cluster.java(&["kafka.tools.StorageTool", "random-uuid"]);
         let id = text_of_stdout(&id).lines().last().unwrap_or_default().trim().to_owned();
         for node in 0..cluster.options.nodes {
@@ -189,7 +207,15 @@ impl Cluster {
 
     /// `host:port` of all nodes, for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
-        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+        self.advertised_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// The proxy before the nodes of a [proxied](Options::proxied) cluster.
+    ///
+    /// # Panics
+    /// When the cluster has none.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the cluster was started without a proxy")
     }
 
     /// The release it runs.
@@ -298,7 +324,8 @@ impl Cluster {
             .enumerate()
             .map(|(node, port)| format!("{node}@127.0.0.1:{port}"))
             .collect();
-        let (port, controller_port) = (self.ports[node], self.controller_ports[node]);
+        let (port, controller_port, advertised_port) =
+            (self.ports[node], self.controller_ports[node], self.advertised_ports[node]);
         let replicas = self.options.nodes.min(3);
         let in_sync = if replicas == 3 { 2 } else { 1 };
         let data = self.node_folder(node).join("data");
@@ -307,7 +334,7 @@ impl Cluster {
              node.id={node}\n\
              controller.quorum.voters={}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
