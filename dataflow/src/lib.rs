@@ -4,5 +4,6 @@ pub mod checkpoint;
 pub mod commit;
 mod error;
 pub mod state;
+pub mod time;
 
 pub use error::{Error, ErrorKind, Result};
