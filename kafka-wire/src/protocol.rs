@@ -1,7 +1,21 @@
 //! Kafka's wire protocol: frames, requests and answers. Layer 2.
 //!
 //! Nothing that a peer sent reaches a decoder of `kafka-protocol` before a guard has checked every
-//! length in it.
+//! length in it. The calls that carry records or run on every connection are decoded here, without
+//! copying.
 
+mod answer;
+pub mod api_versions;
+pub mod fetch;
+pub mod frame;
+pub mod header;
+pub mod limits;
 pub mod messages;
+pub mod metadata;
+pub mod produce;
+mod reader;
 pub mod request;
+pub mod versions;
+mod writer;
+
+pub use answer::{LeaderHint, NodeEndpoint, TopicRef};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::messages::{ApiKey, Decodable, Encodable as _, Exchange, Message};
+use super::messages::{ApiKey, Decodable, Exchange, Message};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A request that is encoded when a connection, and so a version, is known.
