@@ -1,0 +1,28 @@
+//! Record batches of message format v2 (KIP-98): written at append, read in place. Layer 3.
+//!
+//! ```text
+//! write: BatchBuilder --append…--> wire form --seal--> SealedBatch --write(producer, sequence)--> frame
+//! read:  record set --batches--> RawBatch --(verify_crc)--> open --> Records --iter--> RecordRef
+//! ```
+//!
+//! Both ways nothing is allocated per record: `append` encodes into the batch's one buffer, and a
+//! `RecordRef` borrows from the bytes that the broker sent (or from what they decompressed to).
+//! Everything a peer can send ends in an error, never in a panic or in memory that its lengths ask for.
+
+mod builder;
+mod compression;
+mod header;
+mod limits;
+mod reader;
+mod varint;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::{BatchBuilder, SealedBatch, end_transaction_marker};
+pub use compression::Compression;
+pub use header::{BATCH_HEADER_BYTES, BatchHeader};
+pub use limits::Limits;
+pub use reader::{Batches, ControlMarker, RawBatch, batches};
+pub use view::{Header, Headers, RecordIter, RecordRef, Records};

@@ -1,0 +1,239 @@
+//! The four codecs in the framings that Kafka's Java clients read and write.
+
+#![cfg_attr(
+    not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+    allow(dead_code, unused_variables, reason = "without any codec, limits and failures have no user")
+)]
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::io;
+use std::ops::RangeInclusive;
+
+use bytes::{Bytes, BytesMut};
+
+use super::limits::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::Codec;
+
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(feature = "snappy")]
+mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
+
+/// A codec and its level, checked: within the codec's range, and compiled in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compression {
+    codec: Codec,
+    level: Option<i32>,
+}
+
+impl Compression {
+    /// No compression.
+    pub const NONE: Self = Self { codec: Codec::None, level: None };
+
+    /// `codec` at `level`, or at its default. Ranges and defaults are those of Kafka's Java client
+    /// (`compression.gzip.level` and so on):
+    ///
+    /// | codec | levels | default |
+    /// |---|---|---|
+    /// | gzip | 1 to 9, and −1 for the default | 6 |
+    /// | lz4 | 1 to 17 | 9 |
+    /// | zstd | −131072 to 22 | 3 |
+    ///
+    /// Levels of lz4 are accepted and make no difference: the encoder here has one, about as fast and as
+    /// dense as Java's level 1. snappy has none.
+    ///
+    /// # Errors
+    /// `Config`, when the level is out of range; `Unsupported`, when this build lacks the codec.
+    pub fn new(codec: Codec, level: Option<i32>) -> Result<Self> {
+        if let Some(level) = level
+            && !is_level_of(codec, level)
+        {
+            return Err(wrong_level(codec, level));
+        }
+        if is_compiled_in(codec) { Ok(Self { codec, level }) } else { Err(not_compiled_in(codec)) }
+    }
+
+    /// The codec.
+    pub const fn codec(self) -> Codec {
+        self.codec
+    }
+
+    /// The level, `None` for the codec's default.
+    pub const fn level(self) -> Option<i32> {
+        self.level
+    }
+}
+
+fn levels(codec: Codec) -> Option<RangeInclusive<i32>> {
+    match codec {
+        Codec::None | Codec::Snappy => None,
+        Codec::Gzip => Some(1..=9),
+        Codec::Lz4 => Some(1..=17),
+        Codec::Zstd => Some(-131_072..=22),
+    }
+}
+
+fn is_level_of(codec: Codec, level: i32) -> bool {
+    let is_gzip_default = codec == Codec::Gzip && level == -1;
+    is_gzip_default || levels(codec).is_some_and(|levels| levels.contains(&level))
+}
+
+fn wrong_level(codec: Codec, level: i32) -> Error {
+    let name = codec.name();
+    let hint = match levels(codec) {
+        Some(levels) => format!("levels of {name} go from {} to {}", levels.start(), levels.end()),
+        None => format!("{name} has no levels"),
+    };
+    Error::new(ErrorKind::Config, format!("compress with {name} at level {level}")).with_hint(hint)
+}
+
+const fn is_compiled_in(codec: Codec) -> bool {
+    match codec {
+        Codec::None => true,
+        Codec::Gzip => cfg!(feature = "gzip"),
+        Codec::Snappy => cfg!(feature = "snappy"),
+        Codec::Lz4 => cfg!(feature = "lz4"),
+        Codec::Zstd => cfg!(feature = "zstd"),
+    }
+}
+
+fn not_compiled_in(codec: Codec) -> Error {
+    let name = codec.name();
+    Error::new(ErrorKind::Unsupported, format!("use compression {name}"))
+        .with_hint(format!("this build lacks it: enable the cargo feature `{name}` of tidewater-kafka"))
+}
+
+/// What a compressor keeps from batch to batch, per thread: its output, and the tables of codecs whose
+/// set-up costs more than a small batch does.
+#[derive(Default)]
+struct Scratch {
+    output: Vec<u8>,
+    #[cfg(feature = "snappy")]
+    snappy: snappy::Encoder,
+    #[cfg(feature = "zstd")]
+    zstd: zstd::Encoder,
+}
+
+/// More output than this is given back after the batch.
+const MAX_KEPT_OUTPUT_BYTES: usize = 4 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Compresses `body` in place and answers what it is compressed with now. The memory stays that of
+/// `body`, so that it can be used for the next batch.
+pub(super) fn compress(compression: Compression, body: &mut BytesMut) -> Codec {
+    if compression.codec == Codec::None {
+        return Codec::None;
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.output.clear();
+        let done = scratch.compress(compression, body);
+        // Writing into memory does not fail; if it ever does, the batch is as right uncompressed.
+        let codec = if done.is_ok() { compression.codec } else { Codec::None };
+        if codec != Codec::None {
+            body.clear();
+            body.extend_from_slice(&scratch.output);
+        }
+        if scratch.output.capacity() > MAX_KEPT_OUTPUT_BYTES {
+            scratch.output = Vec::new();
+        }
+        codec
+    })
+}
+
+impl Scratch {
+    #[cfg_attr(
+        not(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+        allow(unused_variables, reason = "which arguments are used depends on the codecs compiled in")
+    )]
+    fn compress(&mut self, compression: Compression, input: &[u8]) -> io::Result<()> {
+        let output = &mut self.output;
+        match compression.codec {
+            #[cfg(feature = "gzip")]
+            Codec::Gzip => gzip::compress(input, compression.level, output),
+            #[cfg(feature = "snappy")]
+            Codec::Snappy => self.snappy.compress(input, output),
+            #[cfg(feature = "lz4")]
+            Codec::Lz4 => lz4::compress(input, output),
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => {
+                self.zstd.compress(input, compression.level, output);
+                Ok(())
+            }
+            // `Compression::new` lets no codec through that is not compiled in.
+            #[allow(unreachable_patterns, reason = "reached when a codec is compiled out")]
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// Why some bytes could not be decompressed.
+#[derive(Debug)]
+enum Failure {
+    /// They are not what they should be.
+    Damaged(Cow<'static, str>),
+    /// They would grow beyond a limit, which is named with its value.
+    TooLarge(&'static str, u64),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error.to_string().into())
+    }
+}
+
+impl From<&'static str> for Failure {
+    fn from(reason: &'static str) -> Self {
+        Self::Damaged(reason.into())
+    }
+}
+
+/// What did not fit into `decompressed_batch_bytes`.
+fn beyond(max_bytes: usize) -> Failure {
+    Failure::TooLarge("decompressed_batch_bytes", max_bytes as u64)
+}
+
+/// Decompresses the records of a batch within `limits`.
+///
+/// # Errors
+/// `CorruptRecords`, when they are damaged or too large; `Unsupported`, when the codec is compiled out.
+pub(super) fn decompress(codec: Codec, input: &[u8], limits: &Limits) -> Result<Bytes> {
+    let mut output = Vec::new();
+    let done = match codec {
+        Codec::None => {
+            output.extend_from_slice(input);
+            Ok(())
+        }
+        #[cfg(feature = "gzip")]
+        Codec::Gzip => gzip::decompress(input, limits, &mut output),
+        #[cfg(feature = "snappy")]
+        Codec::Snappy => snappy::decompress(input, limits, &mut output),
+        #[cfg(feature = "lz4")]
+        Codec::Lz4 => lz4::decompress(input, limits, &mut output),
+        #[cfg(feature = "zstd")]
+        Codec::Zstd => zstd::decompress(input, limits, &mut output),
+        #[allow(unreachable_patterns, reason = "reached when a codec is compiled out")]
+        _ => return Err(not_compiled_in(codec)),
+    };
+    done.map_err(|failure| decompression_failed(codec, input.len(), failure))?;
+    Ok(Bytes::from(output))
+}
+
+fn decompression_failed(codec: Codec, input_bytes: usize, failure: Failure) -> Error {
+    let attempted = format!("decompress a record batch ({}, {input_bytes} bytes)", codec.name());
+    match failure {
+        Failure::Damaged(reason) => Error::new(ErrorKind::CorruptRecords, format!("{attempted}: {reason}")),
+        Failure::TooLarge(limit, value) => {
+            Error::new(ErrorKind::CorruptRecords, format!("{attempted}: it exceeds `{limit}` = {value}"))
+                .with_hint(format!("raise `{limit}` if such batches are meant to be there"))
+        }
+    }
+}
