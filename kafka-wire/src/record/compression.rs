@@ -12,8 +12,8 @@ use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::limits::Limits;
 use crate::types::Codec;
 
 #[cfg(feature = "gzip")]
@@ -196,9 +196,9 @@ impl From<&'static str> for Failure {
     }
 }
 
-/// What did not fit into `decompressed_batch_bytes`.
+/// What did not fit into `batch_decompressed_max_bytes`.
 fn beyond(max_bytes: usize) -> Failure {
-    Failure::TooLarge("decompressed_batch_bytes", max_bytes as u64)
+    Failure::TooLarge("batch_decompressed_max_bytes", max_bytes as u64)
 }
 
 /// Decompresses the records of a batch within `limits`.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::error::{ErrorKind, Result};
+use crate::protocol::limits::Limits;
 use crate::types::{Codec, ProducerIdentity};
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
