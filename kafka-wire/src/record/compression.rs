@@ -237,3 +237,25 @@ fn decompression_failed(codec: Codec, input_bytes: usize, failure: Failure) -> E
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_codec_that_is_compiled_out_says_which_feature_it_needs() {
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            if is_compiled_in(codec) {
+                continue;
+            }
+            for error in [
+                Compression::new(codec, None).unwrap_err(),
+                decompress(codec, &[], &Limits::DEFAULT).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                let feature = format!("enable the cargo feature `{}`", codec.name());
+                assert!(error.to_string().contains(&feature), "{error}");
+            }
+        }
+    }
+}
