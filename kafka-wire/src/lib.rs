@@ -1,14 +1,22 @@
 //! A native Kafka client in pure Rust.
 
 // Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).
+mod cluster;
+pub mod config;
+mod connection;
+#[doc(hidden)] // for tests and simulation; outside semver
+pub mod engine;
 mod error;
 mod error_code;
 #[doc(hidden)] // for this workspace's broker, fuzz targets and benches; outside semver
 pub mod protocol;
 #[doc(hidden)] // likewise
 pub mod record;
+mod reply;
+mod time;
 mod types;
 
+pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
 pub use record::{Compression, Header, Headers, RecordRef};
 pub use types::{

@@ -51,18 +51,12 @@ impl FrameReader {
     /// The next whole frame, without its length. `None` when more bytes are needed.
     ///
     /// # Errors
-    /// `Protocol` when the length is over the limit or no frame has it; the stream cannot be read any
-    /// further. A peer that speaks TLS or HTTP is recognised by its first bytes.
+    /// As [`split_frame`].
     pub fn next_frame(&mut self) -> Result<Option<Bytes>> {
-        let Some(length) = self.length() else { return Ok(None) };
-        if !(LENGTH_BYTES..=self.max_bytes).contains(&length) {
-            return Err(self.refuse());
+        match split_frame(&mut self.buffer, self.max_bytes)? {
+            Split::Frame(frame) => Ok(Some(frame)),
+            Split::Missing(_) => Ok(None),
         }
-        if self.buffer.len() - LENGTH_BYTES < length {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
     /// Whether the stream may end here without cutting a frame short.
@@ -71,27 +65,53 @@ impl FrameReader {
     }
 
     fn length(&self) -> Option<usize> {
-        let length = self.buffer.first_chunk::<LENGTH_BYTES>()?;
-        Some(u32::from_be_bytes(*length) as usize)
+        frame_length(&self.buffer)
     }
+}
 
-    #[cold]
-    fn refuse(&self) -> Error {
-        let start = self.buffer.first_chunk::<LENGTH_BYTES>().copied().unwrap_or_default();
-        if let Some((speaks, hint)) = recognise(start) {
-            return Error::new(
-                ErrorKind::Protocol,
-                format!("read a frame: the peer speaks {speaks}, not Kafka"),
-            )
-            .with_hint(hint);
-        }
-        let length = i32::from_be_bytes(start);
-        let refused =
-            format!("read a frame of {length} bytes, allowed are {LENGTH_BYTES} to {}", self.max_bytes);
-        Error::new(ErrorKind::Protocol, refused).with_hint(
-            "check that a Kafka listener has this port (`bootstrap.servers`, `advertised.listeners`)",
-        )
+/// What [`split_frame`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Split {
+    /// A whole frame, without its length; it shares the buffer's memory.
+    Frame(Bytes),
+    /// No whole frame yet: so many bytes more are needed, or at least so many.
+    Missing(usize),
+}
+
+/// Takes the next whole frame off the front of `buffer`, for those who keep the buffer themselves.
+///
+/// # Errors
+/// `Protocol` when the length is over the limit or no frame has it; the stream cannot be read any
+/// further. A peer that speaks TLS or HTTP is recognised by its first bytes.
+pub fn split_frame(buffer: &mut BytesMut, max_bytes: usize) -> Result<Split> {
+    let Some(length) = frame_length(buffer) else { return Ok(Split::Missing(LENGTH_BYTES - buffer.len())) };
+    if !(LENGTH_BYTES..=max_bytes).contains(&length) {
+        return Err(refuse(buffer, max_bytes));
     }
+    let missing = (LENGTH_BYTES + length).saturating_sub(buffer.len());
+    if missing > 0 {
+        return Ok(Split::Missing(missing));
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Split::Frame(buffer.split_to(length).freeze()))
+}
+
+fn frame_length(buffer: &[u8]) -> Option<usize> {
+    let length = buffer.first_chunk::<LENGTH_BYTES>()?;
+    Some(u32::from_be_bytes(*length) as usize)
+}
+
+#[cold]
+fn refuse(buffer: &[u8], max_bytes: usize) -> Error {
+    let start = buffer.first_chunk::<LENGTH_BYTES>().copied().unwrap_or_default();
+    if let Some((speaks, hint)) = recognise(start) {
+        return Error::new(ErrorKind::Protocol, format!("read a frame: the peer speaks {speaks}, not Kafka"))
+            .with_hint(hint);
+    }
+    let length = i32::from_be_bytes(start);
+    let refused = format!("read a frame of {length} bytes, allowed are {LENGTH_BYTES} to {max_bytes}");
+    Error::new(ErrorKind::Protocol, refused)
+        .with_hint("check that a Kafka listener has this port (`bootstrap.servers`, `advertised.listeners`)")
 }
 
 /// What listens there and what to do, from the first bytes that it sent.

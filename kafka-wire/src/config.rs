@@ -1,0 +1,141 @@
+//! What can be set, as plain typed values; and the Java property names it is read from. Layer 4.
+//!
+//! Defaults are those of Kafka 4.3's Java client unless a field says otherwise and why.
+
+mod consumer;
+mod names;
+mod parse;
+mod producer;
+mod properties;
+mod security;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use consumer::{ConsumerConfig, OffsetReset};
+pub use producer::ProducerConfig;
+pub use properties::Properties;
+pub use security::{Security, TlsConfig, TrustedRoots};
+
+use crate::error::Result;
+pub use crate::time::Backoff;
+use parse::Reader;
+
+/// A broker's address: a host name or IP address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name to resolve, or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What every client needs: where the cluster is, and how patient to be with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// `bootstrap.servers`: brokers to learn the others from. Required.
+    pub bootstrap_servers: Vec<HostPort>,
+    /// `client.id`: how brokers name this client in logs, metrics and quotas. Default `tidewater`: Java
+    /// counts up instead, which names nobody.
+    pub client_id: String,
+    /// `client.rack`: where this client is, so that it may fetch from a replica close by (KIP-392).
+    pub client_rack: Option<String>,
+    /// `security.protocol` and `ssl.*`. Default: plaintext.
+    pub security: Security,
+    /// `request.timeout.ms`: how long an answer may take before the connection is given up. Default 30 s.
+    pub request_timeout: Duration,
+    /// `default.api.timeout.ms`: how long a call of the application may take in all. Default 60 s.
+    pub default_api_timeout: Duration,
+    /// `socket.connection.setup.timeout.ms`: how long resolving, connecting and the TLS handshake may take
+    /// together. Default 10 s.
+    pub connection_setup_timeout: Duration,
+    /// `reconnect.backoff.ms` and `reconnect.backoff.max.ms`: the pause before a broker is dialled again.
+    /// Default 50 ms to 1 s.
+    pub reconnect_backoff: Backoff,
+    /// `retry.backoff.ms` and `retry.backoff.max.ms`: the pause before a failed request is repeated.
+    /// Default 100 ms to 1 s.
+    pub retry_backoff: Backoff,
+    /// `connections.max.idle.ms`: a connection without traffic is closed after this. Default 9 min, just
+    /// under the brokers' 10.
+    pub connections_max_idle: Duration,
+    /// `metadata.max.age.ms`: how old metadata may be before it is asked for again. Default 5 min.
+    pub metadata_max_age: Duration,
+    /// `allow.auto.create.topics`: whether asking for a topic may create it, where the broker allows that.
+    /// Default `false`, unlike Java: a mistyped name should be an error, not a topic.
+    pub allow_auto_create_topics: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: Vec::new(),
+            client_id: "tidewater".to_owned(),
+            client_rack: None,
+            security: Security::Plaintext,
+            request_timeout: Duration::from_secs(30),
+            default_api_timeout: Duration::from_secs(60),
+            connection_setup_timeout: Duration::from_secs(10),
+            reconnect_backoff: Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) },
+            retry_backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) },
+            connections_max_idle: Duration::from_secs(540),
+            metadata_max_age: Duration::from_secs(300),
+            allow_auto_create_topics: false,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// The defaults with these bootstrap servers: `host:port`, several separated by commas.
+    ///
+    /// # Errors
+    /// `Config`, when it is not such a list.
+    pub fn bootstrap(servers: &str) -> Result<Self> {
+        Ok(Self { bootstrap_servers: parse::host_ports(servers)?, ..Self::default() })
+    }
+
+    /// Reads the properties that concern every client.
+    ///
+    /// # Errors
+    /// `Config`, naming the property, its value and what is allowed.
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        Self::read(&Reader::new(properties))
+    }
+
+    fn read(reader: &Reader<'_>) -> Result<Self> {
+        let default = Self::default();
+        Ok(Self {
+            bootstrap_servers: reader.bootstrap_servers()?,
+            client_id: reader.text("client.id").unwrap_or(&default.client_id).to_owned(),
+            client_rack: reader.text("client.rack").filter(|rack| !rack.is_empty()).map(str::to_owned),
+            security: Security::read(reader)?,
+            request_timeout: reader.millis("request.timeout.ms", default.request_timeout, 1)?,
+            default_api_timeout: reader.millis("default.api.timeout.ms", default.default_api_timeout, 1)?,
+            connection_setup_timeout: reader.millis(
+                "socket.connection.setup.timeout.ms",
+                default.connection_setup_timeout,
+                1,
+            )?,
+            reconnect_backoff: reader.backoff("reconnect.backoff", default.reconnect_backoff)?,
+            retry_backoff: reader.backoff("retry.backoff", default.retry_backoff)?,
+            connections_max_idle: reader.millis(
+                "connections.max.idle.ms",
+                default.connections_max_idle,
+                1000,
+            )?,
+            metadata_max_age: reader.millis("metadata.max.age.ms", default.metadata_max_age, 100)?,
+            allow_auto_create_topics: reader
+                .boolean("allow.auto.create.topics", default.allow_auto_create_topics)?,
+        })
+    }
+}

@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use super::parse::Reader;
+use super::{ClientConfig, Properties};
+use crate::error::Result;
+use crate::types::Isolation;
+
+/// Where reading starts when there is no position, or the position is gone (`auto.offset.reset`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OffsetReset {
+    /// At the first record that is still there.
+    Earliest,
+    /// After the last record. Java's default, and ours.
+    #[default]
+    Latest,
+    /// Nowhere: it is an error.
+    None,
+}
+
+/// What a consumer can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerConfig {
+    /// What every client needs.
+    pub client: ClientConfig,
+    /// `group.id`: whose committed offsets are read and written.
+    pub group_id: Option<String>,
+    /// `auto.offset.reset`. Default latest.
+    pub auto_offset_reset: OffsetReset,
+    /// `isolation.level`. Default `read_committed`, unlike Java: what an aborted transaction wrote was never
+    /// meant to be seen.
+    pub isolation: Isolation,
+    /// `enable.auto.commit`. Default `false`, unlike Java: a commit on a timer covers records that nobody has
+    /// dealt with yet.
+    pub enable_auto_commit: bool,
+    /// `auto.commit.interval.ms`. Default 5 s.
+    pub auto_commit_interval: Duration,
+    /// `fetch.min.bytes`: a broker waits for this many bytes, up to `fetch_max_wait`. Default 1.
+    pub fetch_min_bytes: i32,
+    /// `fetch.max.wait.ms`. Default 500 ms.
+    pub fetch_max_wait: Duration,
+    /// `fetch.max.bytes`: the most one answer holds (a larger first batch comes whole). Default 8 MiB, less
+    /// than Java's 50: an answer is in memory as a whole, and beyond a few MiB it gets no faster.
+    pub fetch_max_bytes: i32,
+    /// `max.partition.fetch.bytes`: the most of one partition in an answer. Default 1 MiB.
+    pub max_partition_fetch_bytes: i32,
+    /// `queued.max.bytes`: fetched bytes that wait for the application, as they came over the wire; when
+    /// they are reached, fetching pauses. A name of our own: Java bounds it only by what one round of
+    /// fetches brings. Default 16 MiB.
+    pub queued_max_bytes: usize,
+    /// `max.poll.records`: the most records that one `poll` gives. Default: no limit, unlike Java's 500: a
+    /// poll gives whole batches, and records of a batch cost nothing until they are looked at.
+    pub max_poll_records: Option<usize>,
+    /// `check.crcs`: verify each batch's checksum. Default `true`.
+    pub check_crcs: bool,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            client: ClientConfig::default(),
+            group_id: None,
+            auto_offset_reset: OffsetReset::Latest,
+            isolation: Isolation::ReadCommitted,
+            enable_auto_commit: false,
+            auto_commit_interval: Duration::from_secs(5),
+            fetch_min_bytes: 1,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_max_bytes: 8 << 20,
+            max_partition_fetch_bytes: 1 << 20,
+            queued_max_bytes: 16 << 20,
+            max_poll_records: None,
+            check_crcs: true,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Reads the properties that concern a consumer.
+    ///
+    /// # Errors
+    /// `Config`, naming the property, its value and what is allowed.
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        let reader = Reader::new(properties);
+        let default = Self::default();
+        Ok(Self {
+            client: ClientConfig::read(&reader)?,
+            group_id: reader.text("group.id").filter(|id| !id.is_empty()).map(str::to_owned),
+            auto_offset_reset: reader.choice(
+                "auto.offset.reset",
+                default.auto_offset_reset,
+                &[
+                    ("earliest", OffsetReset::Earliest),
+                    ("latest", OffsetReset::Latest),
+                    ("none", OffsetReset::None),
+                ],
+            )?,
+            isolation: reader.choice(
+                "isolation.level",
+                default.isolation,
+                &[
+                    ("read_committed", Isolation::ReadCommitted),
+                    ("read_uncommitted", Isolation::ReadUncommitted),
+                ],
+            )?,
+            enable_auto_commit: reader.boolean("enable.auto.commit", default.enable_auto_commit)?,
+            auto_commit_interval: reader.millis(
+                "auto.commit.interval.ms",
+                default.auto_commit_interval,
+                1,
+            )?,
+            fetch_min_bytes: reader.number("fetch.min.bytes", default.fetch_min_bytes, 0..=i32::MAX)?,
+            fetch_max_wait: reader.millis("fetch.max.wait.ms", default.fetch_max_wait, 0)?,
+            fetch_max_bytes: reader.number("fetch.max.bytes", default.fetch_max_bytes, 1..=64 << 20)?,
+            max_partition_fetch_bytes: reader.number(
+                "max.partition.fetch.bytes",
+                default.max_partition_fetch_bytes,
+                1..=64 << 20,
+            )?,
+            queued_max_bytes: reader.number("queued.max.bytes", default.queued_max_bytes, 1..=1 << 40)?,
+            max_poll_records: reader.optional_number("max.poll.records", 1..=usize::MAX >> 1)?,
+            check_crcs: reader.boolean("check.crcs", default.check_crcs)?,
+        })
+    }
+}

@@ -1,0 +1,178 @@
+use std::time::Duration;
+
+use super::parse::Reader;
+use super::{ClientConfig, Properties};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{Acks, Codec};
+
+/// What a producer can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProducerConfig {
+    /// What every client needs.
+    pub client: ClientConfig,
+    /// `acks`. Default all: what is acknowledged survives the loss of the leader.
+    pub acks: Acks,
+    /// `enable.idempotence`: a retry never writes twice, and order holds. Default `true`.
+    pub enable_idempotence: bool,
+    /// `max.in.flight.requests.per.connection`: requests a broker may have unanswered. Default 5, the most
+    /// that idempotence allows: a broker remembers the last 5 batches of a producer.
+    pub max_in_flight_requests_per_connection: usize,
+    /// `batch.size`: a batch is sent when it has this many bytes. Default 1 MiB less the room for a
+    /// request's frame; Java's 16 KiB costs a request per 160 records of 100 bytes, and brokers work per
+    /// batch. Memory is bounded by `buffer_memory` either way, and a batch's buffer grows as it fills.
+    pub batch_size: usize,
+    /// `linger.ms`: how long a batch waits for more records. Default 5 ms.
+    pub linger: Duration,
+    /// `buffer.memory`: bytes of records not yet acknowledged; `send` waits above it. Default 32 MiB.
+    pub buffer_memory: usize,
+    /// `max.block.ms`: how long `send` may wait for memory or metadata. Default 60 s.
+    pub max_block: Duration,
+    /// `delivery.timeout.ms`: from `send` to acknowledged or failed. Default 120 s.
+    pub delivery_timeout: Duration,
+    /// `max.request.size`: the largest record, uncompressed, and the largest request. Default 1 MiB, as
+    /// brokers' `message.max.bytes`.
+    pub max_request_size: usize,
+    /// `compression.type`. Default none.
+    pub compression: Codec,
+    /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`, of the codec in use.
+    /// Default: the codec's own.
+    pub compression_level: Option<i32>,
+    /// `partitioner.ignore.keys`: spread keyed records too. Default `false`: equal keys, equal partition.
+    pub partitioner_ignore_keys: bool,
+    /// `transactional.id`: makes the producer transactional, and fences an older one of the same id.
+    pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`: the coordinator aborts a transaction older than this. Default 60 s.
+    pub transaction_timeout: Duration,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            client: ClientConfig::default(),
+            acks: Acks::All,
+            enable_idempotence: true,
+            max_in_flight_requests_per_connection: 5,
+            batch_size: 1_000_000,
+            linger: Duration::from_millis(5),
+            buffer_memory: 32 << 20,
+            max_block: Duration::from_secs(60),
+            delivery_timeout: Duration::from_secs(120),
+            max_request_size: 1 << 20,
+            compression: Codec::None,
+            compression_level: None,
+            partitioner_ignore_keys: false,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// Reads the properties that concern a producer.
+    ///
+    /// # Errors
+    /// `Config`, naming the property, its value and what is allowed; also where two contradict.
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        let reader = Reader::new(properties);
+        let default = Self::default();
+        let transactional_id = reader.text("transactional.id").map(str::to_owned);
+        let acks = reader.choice(
+            "acks",
+            default.acks,
+            &[("all", Acks::All), ("-1", Acks::All), ("1", Acks::Leader), ("0", Acks::None)],
+        )?;
+        let compression = reader.choice(
+            "compression.type",
+            default.compression,
+            &[
+                ("none", Codec::None),
+                ("gzip", Codec::Gzip),
+                ("snappy", Codec::Snappy),
+                ("lz4", Codec::Lz4),
+                ("zstd", Codec::Zstd),
+            ],
+        )?;
+        let config = Self {
+            client: ClientConfig::read(&reader)?,
+            acks,
+            // As Java: not asked for, it is off where the other settings rule it out.
+            enable_idempotence: match reader.optional_boolean("enable.idempotence")? {
+                Some(enabled) => enabled,
+                None => transactional_id.is_some() || acks == Acks::All,
+            },
+            max_in_flight_requests_per_connection: reader.number(
+                "max.in.flight.requests.per.connection",
+                default.max_in_flight_requests_per_connection,
+                1..=1_000,
+            )?,
+            batch_size: reader.number("batch.size", default.batch_size, 0..=1 << 30)?,
+            linger: reader.millis("linger.ms", default.linger, 0)?,
+            buffer_memory: reader.number("buffer.memory", default.buffer_memory, 1..=usize::MAX >> 1)?,
+            max_block: reader.millis("max.block.ms", default.max_block, 0)?,
+            delivery_timeout: reader.millis("delivery.timeout.ms", default.delivery_timeout, 1)?,
+            max_request_size: reader.number("max.request.size", default.max_request_size, 1..=1 << 30)?,
+            compression,
+            compression_level: compression_level(&reader, compression)?,
+            partitioner_ignore_keys: reader
+                .boolean("partitioner.ignore.keys", default.partitioner_ignore_keys)?,
+            transactional_id,
+            transaction_timeout: reader.millis("transaction.timeout.ms", default.transaction_timeout, 1)?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Finds settings that contradict each other.
+    ///
+    /// # Errors
+    /// `Config`, naming both.
+    pub fn check(&self) -> Result<()> {
+        let contradiction = |text: String| Err(Error::new(ErrorKind::Config, text));
+        if self.transactional_id.as_deref() == Some("") {
+            return contradiction("transactional.id is empty; leave it out, or give it a name".to_owned());
+        }
+        if self.transactional_id.is_some() && !self.enable_idempotence {
+            return contradiction("transactional.id needs enable.idempotence=true".to_owned());
+        }
+        if self.enable_idempotence && self.acks != Acks::All {
+            return contradiction("enable.idempotence=true needs acks=all".to_owned());
+        }
+        if self.enable_idempotence && self.max_in_flight_requests_per_connection > 5 {
+            return contradiction(format!(
+                "enable.idempotence=true allows at most 5 for max.in.flight.requests.per.connection, not {}",
+                self.max_in_flight_requests_per_connection
+            ));
+        }
+        let least = self.linger + self.client.request_timeout;
+        if self.delivery_timeout < least {
+            return contradiction(format!(
+                "delivery.timeout.ms={} is less than linger.ms + request.timeout.ms = {}",
+                self.delivery_timeout.as_millis(),
+                least.as_millis()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn compression_level(reader: &Reader<'_>, codec: Codec) -> Result<Option<i32>> {
+    let levels = [
+        (Codec::Gzip, "compression.gzip.level", 1..=9),
+        (Codec::Lz4, "compression.lz4.level", 1..=17),
+        (Codec::Zstd, "compression.zstd.level", -131_072..=22),
+    ];
+    let mut chosen = None;
+    for (of, name, range) in levels {
+        // Also those of the codecs not in use are checked: a wrong value should not wait for the day.
+        let level = match reader.text(name) {
+            // gzip's own word for "the default"
+            Some("-1") if of == Codec::Gzip => None,
+            _ => reader.optional_number(name, range)?,
+        };
+        if of == codec {
+            chosen = level;
+        }
+    }
+    Ok(chosen)
+}

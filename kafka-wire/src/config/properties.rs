@@ -1,0 +1,267 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use super::names;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Properties by Kafka's Java names, as they were given; read by the `from_properties` of a config.
+///
+/// A name that neither this client nor Java's knows is an error that says which one is nearest. A name
+/// that only Java's client does something with is kept and a warning is logged, once for each `Properties`.
+/// Values of secrets never appear in `Debug` output or in errors.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    /// No properties.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a `kafka.properties` file: UTF-8, or ISO 8859-1 with `\uXXXX` as Java writes it.
+    ///
+    /// # Errors
+    /// `Config`, when the file cannot be read, or a name in it is not known (with its line).
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let error = |text: String| Error::new(ErrorKind::Config, text);
+        let bytes = std::fs::read(path)
+            .map_err(|cause| error(format!("read properties file {}", path.display())).with_cause(cause))?;
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|other| other.as_bytes().iter().map(|byte| char::from(*byte)).collect());
+        Self::parse(&text)
+            .map_err(|cause| error(format!("properties file {}", path.display())).with_cause(cause))
+    }
+
+    /// Parses the text of a properties file: comments (`#`, `!`), `=`, `:` or blanks between name and
+    /// value, lines continued by `\`, escapes. As in Java, the last of equal names wins.
+    ///
+    /// # Errors
+    /// `Config`, naming the line: a broken `\u` escape, or a name that is not known.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut properties = Self::new();
+        for (number, line) in logical_lines(text) {
+            let in_line =
+                |cause: Error| Error::new(ErrorKind::Config, format!("line {number}")).with_cause(cause);
+            let (name, value) = split_entry(&line).map_err(in_line)?;
+            properties.set(name, value).map_err(in_line)?;
+        }
+        Ok(properties)
+    }
+
+    /// Sets a property; it replaces an earlier value.
+    ///
+    /// # Errors
+    /// `Config` for a name that is not known, `Unsupported` for one that must not be passed over.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
+        let (name, value) = (name.into(), value.into());
+        if let Some((_, why)) = names::REFUSED.iter().find(|(refused, _)| *refused == name) {
+            return Err(Error::new(ErrorKind::Unsupported, format!("property {name}: {why}")));
+        }
+        if names::WITHOUT_EFFECT.contains(&name.as_str()) {
+            if !self.0.contains_key(&name) {
+                tracing::warn!(name, "property has no effect in this client");
+            }
+        } else if !names::READ.contains(&name.as_str()) {
+            let error = Error::new(ErrorKind::Config, format!("property {name:?} is not known"));
+            return Err(match names::nearest(&name) {
+                Some(nearest) => error.with_hint(format!("did you mean {nearest}?")),
+                None => error.with_hint("the names are those of Kafka's Java clients"),
+            });
+        }
+        self.0.insert(name, value);
+        Ok(())
+    }
+
+    /// Sets a property from `name=value`, as after `--set`.
+    ///
+    /// # Errors
+    /// As [`Properties::set`], and when there is no `=`.
+    pub fn set_entry(&mut self, entry: &str) -> Result<()> {
+        let Some((name, value)) = entry.split_once('=') else {
+            return Err(Error::new(ErrorKind::Config, format!("{entry:?} is not of the form name=value")));
+        };
+        self.set(name.trim(), value.trim())
+    }
+
+    /// Sets what variables named `prefix` + name say, the name in upper case with `_` for `.`:
+    /// `KAFKA_BOOTSTRAP_SERVERS` is `bootstrap.servers` with the prefix `KAFKA_`. Variables whose name is
+    /// not that of a property are left alone: an environment is shared.
+    ///
+    /// # Errors
+    /// As [`Properties::set`].
+    pub fn set_from_environment(
+        &mut self,
+        prefix: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<()> {
+        for (variable, value) in variables {
+            let Some(name) = variable.strip_prefix(prefix) else { continue };
+            let name = name.to_ascii_lowercase().replace('_', ".");
+            if names::READ.contains(&name.as_str()) {
+                self.set(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a property.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): (&'_ String, &'_ String)| {
+            let value = if names::is_secret(name) { "[hidden]".to_owned() } else { value.clone() };
+            (name.clone(), value)
+        };
+        f.debug_map().entries(self.0.iter().map(shown)).finish()
+    }
+}
+
+/// Lines as `java.util.Properties` sees them: continued lines joined, comments and blank lines left out,
+/// each with the number of its first line.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, natural) in text.split(['\n', '\r']).enumerate() {
+        let natural = natural.trim_start_matches([' ', '\t', '\u{c}']);
+        let (number, mut line) = match open.take() {
+            Some(begun) => begun,
+            None if natural.is_empty() || natural.starts_with(['#', '!']) => continue,
+            None => (index + 1, String::new()),
+        };
+        let backslashes = natural.len() - natural.trim_end_matches('\\').len();
+        if backslashes % 2 == 1 {
+            line.push_str(&natural[..natural.len() - 1]);
+            open = Some((number, line));
+        } else {
+            line.push_str(natural);
+            lines.push((number, line));
+        }
+    }
+    lines.extend(open);
+    lines
+}
+
+fn split_entry(line: &str) -> Result<(String, String)> {
+    let blank = [' ', '\t', '\u{c}'];
+    let mut escaped = false;
+    let end = line
+        .char_indices()
+        .find(|(_, c)| {
+            let ends = !escaped && (blank.contains(c) || matches!(c, '=' | ':'));
+            escaped = !escaped && *c == '\\';
+            ends
+        })
+        .map_or(line.len(), |(index, _)| index);
+    let (name, rest) = line.split_at(end);
+    let rest = rest.trim_start_matches(blank);
+    let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start_matches(blank);
+    // Java keeps blanks at the end of a value, and then fails on "true ". No Kafka property needs them.
+    Ok((unescape(name)?, unescape(value.trim_end_matches(blank))?))
+}
+
+fn unescape(text: &str) -> Result<String> {
+    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut chars = text.chars();
+    let mut buffer = [0; 2];
+    while let Some(c) = chars.next() {
+        let plain = match c {
+            '\\' => match chars.next() {
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('f') => '\u{c}',
+                Some('u') => {
+                    // UTF-16 code units, so that a pair of escapes makes one character.
+                    let digits: String = chars.by_ref().take(4).collect();
+                    let unit = u16::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 4);
+                    units.push(unit.ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::Config,
+                            format!("\\u{digits} is not an escape of four hex digits"),
+                        )
+                    })?);
+                    continue;
+                }
+                Some(other) => other,
+                None => break,
+            },
+            other => other,
+        };
+        units.extend_from_slice(plain.encode_utf16(&mut buffer));
+    }
+    String::from_utf16(&units)
+        .map_err(|_| Error::new(ErrorKind::Config, "a \\u escape is half of a surrogate pair"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_java_reads() {
+        let text = "# comment\n! comment too\n\n  bootstrap.servers = a:1,\\\n      b:2\r\nacks:all\nlinger.ms 7\n\
+                    client.id=t\\u00e4t\\u0020\\=\\:\\ttab\ngroup.id=\nclient.rack=x\\\\\ntransactional.id=last";
+        let properties = Properties::parse(text).unwrap();
+        for (name, value) in [
+            ("bootstrap.servers", "a:1,b:2"),
+            ("acks", "all"),
+            ("linger.ms", "7"),
+            ("client.id", "tät =:\ttab"),
+            ("group.id", ""),
+            ("client.rack", "x\\"),
+            ("transactional.id", "last"),
+        ] {
+            assert_eq!(properties.value(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_with_line_and_nearest_name() {
+        let error = Properties::parse("acks=all\n\nbootstrap.server=x:1\n").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "line 3: property \"bootstrap.server\" is not known; did you mean bootstrap.servers?"
+        );
+    }
+
+    #[test]
+    fn a_broken_escape_is_an_error() {
+        for text in ["client.id=\\u12", "client.id=\\u12g4", "client.id=\\ud800"] {
+            assert_eq!(Properties::parse(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
+        }
+    }
+
+    #[test]
+    fn java_only_names_are_accepted_and_dangerous_ones_are_not() {
+        let mut properties = Properties::new();
+        properties.set("key.serializer", "org.apache.kafka.common.serialization.StringSerializer").unwrap();
+        let error = properties.set("ssl.keystore.location", "/x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("ssl.keystore.location"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let mut properties = Properties::new();
+        properties.set("ssl.truststore.password", "hunter2").unwrap();
+        properties.set_entry("acks = 1").unwrap();
+        let shown = format!("{properties:?}");
+        assert!(!shown.contains("hunter2") && shown.contains(r#""acks": "1""#), "{shown}");
+    }
+
+    #[test]
+    fn the_environment_sets_known_names_only() {
+        let mut properties = Properties::new();
+        let variables = [("KAFKA_BOOTSTRAP_SERVERS", "h:1"), ("KAFKA_OPTS", "-X"), ("PATH", "/bin")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        properties.set_from_environment("KAFKA_", variables).unwrap();
+        assert_eq!(properties.value("bootstrap.servers"), Some("h:1"));
+        assert_eq!(properties.0.len(), 1);
+    }
+}

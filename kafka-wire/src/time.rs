@@ -1,0 +1,77 @@
+//! Delays between attempts. Layer 1: time is passed in, randomness is a seeded value.
+
+use std::time::Duration;
+
+/// A small seeded generator of random numbers (SplitMix64): jitter and choices, nothing secret.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The generator that `seed` determines.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 when `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
+    }
+}
+
+/// Exponential backoff with jitter, as Kafka's `ExponentialBackoff`: doubles from `initial` to `max`,
+/// each delay up to 20 % shorter or longer so that clients do not return in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The delay after the first failure.
+    pub initial: Duration,
+    /// The longest delay, before jitter.
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// How long to wait after `failures` failures in a row.
+    pub fn delay(&self, failures: u32, rng: &mut Rng) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        let delay = self.initial.saturating_mul(1 << doublings).min(self.max.max(self.initial));
+        let permille = 800 + rng.below(401) as u32;
+        delay.saturating_mul(permille) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_maximum_and_jitters_by_a_fifth() {
+        let backoff = Backoff { initial: Duration::from_millis(50), max: Duration::from_millis(1000) };
+        let mut rng = Rng::new(7);
+        for (failures, nominal_ms) in [(1, 50.0), (2, 100.0), (3, 200.0), (6, 1000.0), (u32::MAX, 1000.0)] {
+            for _ in 0..100 {
+                let ms = backoff.delay(failures, &mut rng).as_secs_f64() * 1000.0;
+                assert!(
+                    (0.8 * nominal_ms - 0.01..=1.2 * nominal_ms + 0.01).contains(&ms),
+                    "{failures}: {ms}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_determines_the_numbers_and_bounds_hold() {
+        let (mut a, mut b) = (Rng::new(1), Rng::new(1));
+        let numbers: Vec<usize> = (0..100).map(|_| a.below(10)).collect();
+        assert!(numbers.iter().all(|n| *n < 10) && (0..10).all(|n| numbers.contains(&n)));
+        assert_eq!(numbers, (0..100).map(|_| b.below(10)).collect::<Vec<_>>());
+        assert_eq!(a.below(0), 0);
+    }
+}
