@@ -8,6 +8,7 @@ mod answer;
 pub mod api_versions;
 pub mod fetch;
 pub mod frame;
+pub mod guard;
 pub mod header;
 pub mod limits;
 pub mod messages;

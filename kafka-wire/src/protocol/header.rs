@@ -1,10 +1,13 @@
 //! What precedes each request and each answer: which call it is.
 
+use std::fmt;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::messages::{ApiKey, Encodable};
-use super::reader::Reader;
-use super::request::{FrameBuilder, Request, Response};
+use super::guard;
+use super::messages::{ApiKey, Decodable, Encodable, Exchange, RequestKind};
+use super::reader::{Malformed, Reader};
+use super::request::{FrameBuilder, Request, Response, expect_api};
 use crate::error::{Error, ErrorKind, Result};
 
 /// `request` as a frame, in pieces for vectored writes: length, header, body.
@@ -89,12 +92,40 @@ pub struct ReceivedRequest {
     pub body: Bytes,
 }
 
+impl ReceivedRequest {
+    /// Decodes the request as an `M`.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such version, `Protocol` when the bytes are not such a request.
+    pub fn decode<M: Exchange + Decodable>(self) -> Result<M> {
+        expect_api::<M>(self.api)?;
+        guard::check_request(self.api, self.version, &self.body)?;
+        let mut body = self.body;
+        M::decode(&mut body, self.version).map_err(|cause| undecodable(self.api, self.version, cause))
+    }
+
+    /// Decodes the request, whatever it is.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_any(self) -> Result<RequestKind> {
+        guard::check_request(self.api, self.version, &self.body)?;
+        let mut body = self.body;
+        RequestKind::decode(self.api, &mut body, self.version)
+            .map_err(|cause| undecodable(self.api, self.version, cause))
+    }
+}
+
+fn undecodable(api: ApiKey, version: i16, cause: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Protocol, format!("decode {api:?} request version {version}: {cause:#}"))
+}
+
 /// Takes the header off a request.
 ///
 /// # Errors
 /// `Protocol`, when the API is not known or the header is malformed.
 pub fn read_request(frame: &Bytes) -> Result<ReceivedRequest> {
-    let malformed = |malformed: super::reader::Malformed| malformed.in_message("header of a request");
+    let malformed = |malformed: Malformed| malformed.in_message("header of a request");
     let mut reader = Reader::new(frame, false);
     let key = reader.i16().map_err(malformed)?;
     let version = reader.i16().map_err(malformed)?;

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 pub(super) struct Malformed {
     at: usize,
     fault: Fault,
+    field: Option<&'static str>,
 }
 
 /// Reading either works or the message is malformed.
@@ -25,6 +26,7 @@ pub(super) enum Fault {
     Short { wanted: usize, left: usize },
     Negative(i32),
     Null,
+    Presence(i8),
     NotUtf8,
     LongString(usize),
     LongVarint,
@@ -42,6 +44,7 @@ impl fmt::Display for Malformed {
             Fault::Short { wanted, left } => write!(f, "{wanted} bytes wanted, {left} left"),
             Fault::Negative(length) => write!(f, "negative length {length}"),
             Fault::Null => f.write_str("null where a value is required"),
+            Fault::Presence(byte) => write!(f, "{byte} where 1 or -1 says whether a struct is there"),
             Fault::NotUtf8 => f.write_str("string is not UTF-8"),
             Fault::LongString(length) => write!(f, "string of {length} bytes, limit {STRING_MAX_BYTES}"),
             Fault::LongVarint => f.write_str("varint too long"),
@@ -56,7 +59,8 @@ impl fmt::Display for Malformed {
             }
             Fault::Trailing(bytes) => write!(f, "{bytes} bytes after its end"),
         }?;
-        write!(f, " at byte {}", self.at)
+        write!(f, " at byte {}", self.at)?;
+        self.field.map_or(Ok(()), |field| write!(f, " in {field}"))
     }
 }
 
@@ -64,7 +68,12 @@ impl std::error::Error for Malformed {}
 
 impl Malformed {
     pub(super) fn new(at: usize, fault: Fault) -> Self {
-        Self { at, fault }
+        Self { at, fault, field: None }
+    }
+
+    /// Names the field, Kafka's way, unless a field inside it was named before.
+    pub(super) fn in_field(self, name: &'static str) -> Self {
+        Self { field: self.field.or(Some(name)), ..self }
     }
 
     /// The error of a peer that sent this in `what`, e.g. "Fetch answer version 12".
@@ -91,6 +100,10 @@ impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a Bytes, flexible: bool) -> Self {
         let limits = Limits::DEFAULT;
         Self { bytes, at: 0, end: bytes.len(), flexible, items_left: limits.message_max_items, limits }
+    }
+
+    pub(super) fn is_flexible(&self) -> bool {
+        self.flexible
     }
 
     /// Bytes left.

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::messages::{ApiKey, Decodable, Exchange, Message};
+use super::guard;
+use super::messages::{ApiKey, Decodable, Exchange, Message, ResponseKind};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A request that is encoded when a connection, and so a version, is known.
@@ -61,7 +62,7 @@ impl<M: Exchange + Send> Request for Plain<M> {
         self.message.encode(frame.buffer(), version).map_err(|cause| {
             Error::new(
                 ErrorKind::Usage,
-                format!("encode {:?} request version {version}: {cause}", self.api()),
+                format!("encode {:?} request version {version}: {cause:#}", self.api()),
             )
         })
     }
@@ -71,6 +72,14 @@ impl<M: Exchange + Send> Request for Plain<M> {
 #[allow(clippy::expect_used, reason = "the crate's own constant is in the crate's own table")]
 pub fn api_of<M: Exchange>() -> ApiKey {
     ApiKey::try_from(M::KEY).expect("kafka-protocol lists every key it has a request for")
+}
+
+/// Whether what calls or answers `api` can be decoded as an `M`, or its answer.
+pub(super) fn expect_api<M: Exchange>(api: ApiKey) -> Result<()> {
+    if api as i16 == M::KEY {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Usage, format!("decode {api:?} as {:?}", api_of::<M>())))
 }
 
 /// A request on its way to bytes: what is written into it, and large pieces that are only referred to.
@@ -140,12 +149,29 @@ impl Response {
     /// # Errors
     /// `Protocol`, when the bytes are not such an answer.
     pub fn decode<M: Exchange>(self) -> Result<M::Response> {
+        expect_api::<M>(self.api)?;
+        guard::check_response(self.api, self.version, &self.body)?;
         let mut body = self.body;
         M::Response::decode(&mut body, self.version).map_err(|cause| {
             Error::new(
                 ErrorKind::Protocol,
-                format!("decode {:?} answer version {}: {cause}", self.api, self.version),
+                format!("decode {:?} answer version {}: {cause:#}", self.api, self.version),
             )
+        })
+    }
+}
+
+impl Response {
+    /// Decodes the answer, whatever it answers.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such version, `Protocol` when the bytes are not such an answer.
+    pub fn decode_any(self) -> Result<ResponseKind> {
+        guard::check_response(self.api, self.version, &self.body)?;
+        let mut body = self.body;
+        ResponseKind::decode(self.api, &mut body, self.version).map_err(|cause| {
+            let text = format!("decode {:?} answer version {}: {cause:#}", self.api, self.version);
+            Error::new(ErrorKind::Protocol, text)
         })
     }
 }
