@@ -14,12 +14,12 @@ use crate::{assert_current, program};
 
 /// One message of the file.
 #[derive(Clone)]
-pub struct Vector {
-    pub line: String,
-    pub api: ApiKey,
-    pub is_request: bool,
-    pub version: i16,
-    pub body: Bytes,
+struct Vector {
+    line: String,
+    api: ApiKey,
+    is_request: bool,
+    version: i16,
+    body: Bytes,
 }
 
 impl Vector {
@@ -35,10 +35,6 @@ impl Vector {
             version: version.parse().expect("a version"),
             body: bytes_of(hex),
         })
-    }
-
-    pub fn response(&self) -> Response {
-        Response { api: self.api, version: self.version, body: self.body.clone() }
     }
 
     /// Whether kafka-protocol, made from Kafka 4.1, knows this version.
@@ -78,7 +74,7 @@ fn bytes_of(hex: &str) -> Bytes {
     hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
-pub fn all() -> Vec<Vector> {
+fn all() -> Vec<Vector> {
     include_str!("messages.txt").lines().filter_map(Vector::parse).collect()
 }
 

@@ -7,8 +7,11 @@ use crate::error::{Error, ErrorKind, Result};
 const LENGTH_BYTES: usize = 4;
 /// Room that is made for a read when nothing is known about what comes.
 const READ_BYTES: usize = 64 << 10;
-/// Room that is made on the word of a length alone. More comes as the bytes do.
-const TRUSTED_BYTES: usize = 1 << 20;
+/// Room with which a read is still worth its system call.
+const READ_MIN_BYTES: usize = 4 << 10;
+/// Room that is made on the word of a length alone, so that most fetch answers are never moved; more comes
+/// as the bytes do.
+const TRUSTED_BYTES: usize = 8 << 20;
 
 /// Collects bytes, split anywhere, and hands out whole frames that share their memory.
 #[derive(Debug)]
@@ -35,15 +38,18 @@ impl FrameReader {
 
     /// The place to read into, with room for what is known to come: appending here saves a copy.
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        let room = match self.length() {
-            // Doubling what is there, so that a peer that claims much and sends little costs little.
-            Some(length) => (LENGTH_BYTES + length.min(self.max_bytes))
-                .saturating_sub(self.buffer.len())
-                .clamp(READ_BYTES, TRUSTED_BYTES.max(self.buffer.len())),
-            None => READ_BYTES,
-        };
-        if self.buffer.capacity() - self.buffer.len() < room.min(READ_BYTES) {
-            self.buffer.reserve(room);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        match self.length() {
+            Some(length) => {
+                let missing = (LENGTH_BYTES + length.min(self.max_bytes)).saturating_sub(self.buffer.len());
+                // Doubling what is there, so that a peer that claims much and sends little costs little.
+                let room = missing.min(TRUSTED_BYTES.max(self.buffer.len()));
+                if spare < room {
+                    self.buffer.reserve(room.max(READ_BYTES));
+                }
+            }
+            None if spare < READ_MIN_BYTES => self.buffer.reserve(READ_BYTES),
+            None => {}
         }
         &mut self.buffer
     }
@@ -187,11 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_trusted_for_a_mebibyte_and_no_more() {
+    fn a_length_is_trusted_for_eight_mebibytes_and_no_more() {
         let mut reader = FrameReader::new(100 << 20);
         reader.push(&(100u32 << 20).to_be_bytes());
         assert_eq!(reader.next_frame().unwrap(), None);
-        assert!(reader.read_buffer().capacity() < 4 << 20);
+        assert!(reader.read_buffer().capacity() < 10 << 20);
     }
 
     #[test]

@@ -40,7 +40,7 @@ enum Kind {
     /// Bytes or records.
     Bytes,
     Struct(&'static [Field]),
-    Array(&'static Kind),
+    Array(&'static Self),
 }
 
 const ALL: (i16, i16) = (0, i16::MAX);
