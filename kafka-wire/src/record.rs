@@ -12,7 +12,6 @@
 mod builder;
 mod compression;
 mod header;
-mod limits;
 mod reader;
 mod varint;
 mod view;
@@ -23,6 +22,5 @@ mod tests;
 pub use builder::{BatchBuilder, SealedBatch, end_transaction_marker};
 pub use compression::Compression;
 pub use header::{BATCH_HEADER_BYTES, BatchHeader};
-pub use limits::Limits;
 pub use reader::{Batches, ControlMarker, RawBatch, batches};
 pub use view::{Header, Headers, RecordIter, RecordRef, Records};

@@ -172,3 +172,79 @@ impl Feature {
         Ok(Self { name, min, max })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::messages::{self, Decodable as _, Encodable as _, api_versions_response as theirs};
+    use super::*;
+    use bytes::{Bytes, BytesMut};
+
+    #[test]
+    fn kafka_protocol_reads_what_is_written_in_every_version() {
+        for version in VERSIONS {
+            let mut frame = FrameBuilder::new();
+            ApiVersionsRequest::default().encode(version, &mut frame).unwrap();
+            let mut bytes = Bytes::from(frame.finish().concat());
+            let read = messages::ApiVersionsRequest::decode(&mut bytes, version).unwrap();
+            assert!(bytes.is_empty());
+            assert_eq!(read.client_software_name.as_str(), if version >= 3 { "tidewater-kafka" } else { "" });
+        }
+    }
+
+    #[test]
+    fn what_kafka_protocol_writes_is_read_in_every_version() {
+        for version in VERSIONS {
+            let mut theirs = messages::ApiVersionsResponse::default().with_api_keys(vec![
+                theirs::ApiVersion::default().with_api_key(3).with_min_version(0).with_max_version(13),
+            ]);
+            if version >= 3 {
+                theirs.finalized_features_epoch = 8;
+                theirs.zk_migration_ready = true;
+                theirs.finalized_features = vec![
+                    theirs::FinalizedFeatureKey::default()
+                        .with_name("transaction.version".into())
+                        .with_max_version_level(2)
+                        .with_min_version_level(1),
+                ];
+                theirs.supported_features = vec![
+                    theirs::SupportedFeatureKey::default()
+                        .with_name("transaction.version".into())
+                        .with_min_version(0)
+                        .with_max_version(3),
+                ];
+            }
+            let mut body = BytesMut::new();
+            theirs.encode(&mut body, version).unwrap();
+            let response = Response { api: ApiKey::ApiVersions, version, body: body.freeze() };
+            let answer = ApiVersionsResponse::decode(&response).unwrap();
+            assert_eq!(answer.apis, [ApiRange { api_key: 3, min: 0, max: 13 }]);
+            let feature = |min, max| Feature { name: "transaction.version".into(), min, max };
+            let has = |feature| if version >= 3 { vec![feature] } else { vec![] };
+            assert_eq!(answer.finalized_features, has(feature(1, 2)));
+            assert_eq!(answer.supported_features, has(feature(0, 3)));
+            assert_eq!(answer.finalized_features_epoch, if version >= 3 { 8 } else { -1 });
+            for end in 0..response.body.len() {
+                let cut = Response { body: response.body.slice(..end), ..response.clone() };
+                assert!(ApiVersionsResponse::decode(&cut).is_err(), "version {version}, {end} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn an_old_broker_is_asked_again_in_an_older_version() {
+        let refuse = |apis: &[u8]| {
+            let body = Bytes::from([&[0, 35][..], apis].concat());
+            let response = Response { api: ApiKey::ApiVersions, version: 4, body };
+            ApiVersionsResponse::decode(&response).unwrap()
+        };
+        let silent = refuse(&[0, 0, 0, 0]);
+        assert_eq!(silent.error, Some(ErrorCode::UNSUPPORTED_VERSION));
+        assert_eq!(silent.fallback(4).unwrap(), 0);
+        assert_eq!(silent.fallback(0).unwrap_err().kind(), ErrorKind::Unsupported);
+        let telling = refuse(&[0, 0, 0, 1, 0, 18, 0, 0, 0, 3]);
+        assert_eq!(telling.fallback(4).unwrap(), 3);
+        let lying = refuse(&[0, 0, 0, 1, 0, 18, 0, 0, 0, 9]);
+        assert_eq!(lying.fallback(4).unwrap(), 3, "always lower, so that it ends");
+        assert!(refuse(&[0, 0, 0, 1, 0, 18, 0, 5, 0, 9]).fallback(4).is_err());
+    }
+}

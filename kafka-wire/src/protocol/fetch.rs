@@ -331,3 +331,191 @@ impl AbortedTransaction {
         Ok(transaction)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::messages::{self, Decodable as _, Encodable as _, fetch_response as theirs};
+    use super::*;
+    use crate::error::ErrorKind;
+    use bytes::BytesMut;
+
+    fn request() -> FetchRequest {
+        let partition = |index| FetchPartition {
+            index,
+            current_leader_epoch: Some(LeaderEpoch(5)),
+            fetch_offset: 100 + i64::from(index),
+            last_fetched_epoch: Some(LeaderEpoch(4)),
+            max_bytes: 1 << 20,
+        };
+        let topic = |topic: &str, id, partitions: &[i32]| FetchTopic {
+            topic: topic.into(),
+            id: TopicId([id; 16]),
+            partitions: partitions.iter().copied().map(partition).collect(),
+        };
+        FetchRequest {
+            max_wait_ms: 500,
+            min_bytes: 1,
+            max_bytes: 50 << 20,
+            isolation: Isolation::ReadCommitted,
+            session_id: 11,
+            session_epoch: 3,
+            topics: vec![topic("a", 7, &[0, 1]), topic("b", 8, &[2])],
+            forgotten: vec![ForgottenTopic {
+                topic: "c".into(),
+                id: TopicId([9; 16]),
+                partitions: vec![4, 5],
+            }],
+            rack: "r1".into(),
+        }
+    }
+
+    #[test]
+    fn kafka_protocol_reads_what_is_written_in_every_version() {
+        for version in VERSIONS {
+            let mut frame = FrameBuilder::new();
+            request().encode(version, &mut frame).unwrap();
+            let mut bytes = Bytes::from(frame.finish().concat());
+            let read = messages::FetchRequest::decode(&mut bytes, version).unwrap();
+            assert!(bytes.is_empty(), "version {version}");
+            assert_eq!((read.max_wait_ms, read.min_bytes, read.max_bytes), (500, 1, 50 << 20));
+            assert_eq!((read.isolation_level, *read.replica_id), (1, -1));
+            let session = if version >= 7 { (11, 3) } else { (0, -1) };
+            assert_eq!((read.session_id, read.session_epoch), session);
+            assert_eq!(read.rack_id.as_str(), if version >= 11 { "r1" } else { "" });
+            let names = |name: &str, id: u8| {
+                if version >= 13 { (String::new(), [id; 16]) } else { (name.to_owned(), [0; 16]) }
+            };
+            let topics: Vec<_> = read
+                .topics
+                .iter()
+                .map(|topic| (topic.topic.to_string(), topic.topic_id.into_bytes()))
+                .collect();
+            assert_eq!(topics, [names("a", 7), names("b", 8)]);
+            assert_eq!(read.topics[0].partitions.len(), 2);
+            let partition = &read.topics[1].partitions[0];
+            assert_eq!((partition.partition, partition.fetch_offset), (2, 102));
+            assert_eq!(partition.partition_max_bytes, 1 << 20);
+            assert_eq!(partition.current_leader_epoch, if version >= 9 { 5 } else { -1 });
+            assert_eq!(partition.last_fetched_epoch, if version >= 12 { 4 } else { -1 });
+            if version >= 7 {
+                let forgotten = &read.forgotten_topics_data[0];
+                assert_eq!((forgotten.topic.to_string(), forgotten.topic_id.into_bytes()), names("c", 9));
+                assert_eq!(forgotten.partitions, [4, 5]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_versions_follow_from_what_is_asked() {
+        let mut request = request();
+        assert_eq!(request.versions(), 7..=18);
+        request.topics[0].id = TopicId::NONE;
+        assert_eq!(request.versions(), 7..=12);
+        request.session_id = 0;
+        request.forgotten.clear();
+        assert_eq!(request.versions(), 4..=12);
+    }
+
+    fn their_answer(version: i16) -> messages::FetchResponse {
+        let mut partition = theirs::PartitionData::default()
+            .with_partition_index(3)
+            .with_error_code(0)
+            .with_high_watermark(2000)
+            .with_last_stable_offset(1990)
+            .with_records(Some(Bytes::from_static(b"records")))
+            .with_aborted_transactions(Some(vec![
+                theirs::AbortedTransaction::default().with_producer_id(5.into()).with_first_offset(1500),
+            ]));
+        let mut answer = messages::FetchResponse::default().with_throttle_time_ms(-1);
+        let mut topic = theirs::FetchableTopicResponse::default();
+        if version >= 5 {
+            partition.log_start_offset = 9;
+        }
+        if version >= 7 {
+            answer = answer.with_error_code(71).with_session_id(42);
+        }
+        if version >= 11 {
+            partition.preferred_read_replica = 2.into();
+        }
+        if version >= 12 {
+            partition.diverging_epoch = theirs::EpochEndOffset::default().with_epoch(3).with_end_offset(1800);
+            partition.current_leader =
+                theirs::LeaderIdAndEpoch::default().with_leader_id(4.into()).with_leader_epoch(12);
+            partition.snapshot_id = theirs::SnapshotId::default().with_end_offset(1).with_epoch(2);
+        }
+        if version >= 16 {
+            answer.node_endpoints = vec![
+                theirs::NodeEndpoint::default()
+                    .with_node_id(4.into())
+                    .with_host("h".into())
+                    .with_port(9092)
+                    .with_rack(Some("r".into())),
+            ];
+        }
+        if version >= 13 {
+            topic.topic_id = uuid::Uuid::from_bytes([7; 16]);
+        } else {
+            topic.topic = messages::TopicName(messages::StrBytes::from_static_str("a"));
+        }
+        let empty = theirs::PartitionData::default().with_partition_index(4).with_error_code(1);
+        answer.with_responses(vec![topic.with_partitions(vec![partition, empty])])
+    }
+
+    fn response(version: i16) -> Response {
+        let mut body = BytesMut::new();
+        their_answer(version).encode(&mut body, version).unwrap();
+        Response { api: ApiKey::Fetch, version, body: body.freeze() }
+    }
+
+    #[test]
+    fn what_kafka_protocol_writes_is_read_in_every_version() {
+        for version in VERSIONS {
+            let response = response(version);
+            let answer = FetchResponse::decode(&response).unwrap();
+            assert_eq!(answer.throttle, Duration::ZERO);
+            let session = if version >= 7 { (71, 42) } else { (0, 0) };
+            assert_eq!((answer.error.map_or(0, ErrorCode::code), answer.session_id), session);
+            assert_eq!(answer.endpoints.len(), usize::from(version >= 16));
+            let topic = &answer.topics[0];
+            let named = TopicRef::Name("a".into());
+            assert_eq!(topic.topic, if version >= 13 { TopicRef::Id(TopicId([7; 16])) } else { named });
+            let expected = FetchedPartition {
+                index: 3,
+                error: None,
+                high_watermark: 2000,
+                last_stable_offset: 1990,
+                log_start_offset: if version >= 5 { 9 } else { -1 },
+                diverging: (version >= 12)
+                    .then_some(DivergingEpoch { epoch: Some(LeaderEpoch(3)), end_offset: 1800 }),
+                leader: (version >= 12)
+                    .then_some(LeaderHint { leader: BrokerId(4), epoch: Some(LeaderEpoch(12)) }),
+                aborted: vec![AbortedTransaction { producer_id: 5, first_offset: 1500 }],
+                preferred_read_replica: (version >= 11).then_some(BrokerId(2)),
+                records: Bytes::from_static(b"records"),
+            };
+            assert_eq!(topic.partitions[0], expected, "version {version}");
+            let empty = &topic.partitions[1];
+            assert_eq!((empty.error, empty.records.len()), (Some(ErrorCode::OFFSET_OUT_OF_RANGE), 0));
+            assert_eq!((empty.leader, empty.diverging, empty.preferred_read_replica), (None, None, None));
+        }
+    }
+
+    #[test]
+    fn record_sets_share_the_memory_of_the_frame() {
+        let response = response(18);
+        let answer = FetchResponse::decode(&response).unwrap();
+        assert!(response.body.as_ptr_range().contains(&answer.topics[0].partitions[0].records.as_ptr()));
+    }
+
+    #[test]
+    fn an_answer_that_ends_anywhere_is_an_error() {
+        for version in VERSIONS {
+            let whole = response(version);
+            for end in 0..whole.body.len() {
+                let response = Response { body: whole.body.slice(..end), ..whole.clone() };
+                let error = FetchResponse::decode(&response).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Protocol, "version {version}, {end} bytes");
+            }
+        }
+    }
+}

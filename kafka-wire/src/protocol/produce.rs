@@ -220,3 +220,164 @@ impl RecordError {
         Ok(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::messages::{self, Decodable as _, Encodable as _, produce_response as theirs};
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::types::{BrokerId, LeaderEpoch};
+    use bytes::BytesMut;
+
+    fn request() -> ProduceRequest {
+        let partition = |index, pieces: &[&'static str]| PartitionRecords {
+            index,
+            records: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect(),
+        };
+        ProduceRequest {
+            transactional_id: Some("pay".into()),
+            transaction_v2: true,
+            acks: Acks::All,
+            timeout_ms: 30_000,
+            topics: vec![
+                TopicRecords {
+                    topic: "orders".into(),
+                    id: TopicId([7; 16]),
+                    partitions: vec![partition(0, &["header", "body"]), partition(3, &["x"])],
+                },
+                TopicRecords {
+                    topic: "bills".into(),
+                    id: TopicId([8; 16]),
+                    partitions: vec![partition(1, &[])],
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn kafka_protocol_reads_what_is_written_in_every_version() {
+        for version in VERSIONS {
+            let mut frame = FrameBuilder::new();
+            request().encode(version, &mut frame).unwrap();
+            let mut bytes = Bytes::from(frame.finish().concat());
+            let read = messages::ProduceRequest::decode(&mut bytes, version).unwrap();
+            assert!(bytes.is_empty(), "version {version}");
+            assert_eq!(read.transactional_id.as_ref().map(|id| id.as_str()), Some("pay"));
+            assert_eq!((read.acks, read.timeout_ms), (-1, 30_000));
+            for (topic, read) in request().topics.iter().zip(&read.topic_data) {
+                if version >= 13 {
+                    assert_eq!(read.topic_id.into_bytes(), topic.id.0);
+                } else {
+                    assert_eq!(read.name.as_str(), &*topic.topic);
+                }
+                assert_eq!(topic.partitions.len(), read.partition_data.len());
+                for (partition, read) in topic.partitions.iter().zip(&read.partition_data) {
+                    assert_eq!(read.index, partition.index);
+                    assert_eq!(read.records.as_ref().unwrap(), &partition.records.concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn records_are_referred_to() {
+        let body = Bytes::from(vec![1; 100]);
+        let mut request = request();
+        request.topics[0].partitions[0].records = vec![body.clone()];
+        let mut frame = FrameBuilder::new();
+        request.encode(13, &mut frame).unwrap();
+        assert!(frame.finish().iter().any(|chunk| chunk.as_ptr() == body.as_ptr()));
+    }
+
+    #[test]
+    fn the_versions_follow_from_what_is_asked() {
+        let mut request = request();
+        assert_eq!(request.versions(), 12..=13);
+        request.transaction_v2 = false;
+        assert_eq!(request.versions(), 3..=11);
+        request.transactional_id = None;
+        assert_eq!(request.versions(), 3..=13);
+        request.topics[1].id = TopicId::NONE;
+        assert_eq!(request.versions(), 3..=12);
+    }
+
+    fn their_answer(version: i16) -> messages::ProduceResponse {
+        let mut partition = theirs::PartitionProduceResponse::default()
+            .with_index(3)
+            .with_error_code(6)
+            .with_base_offset(1000)
+            .with_log_append_time_ms(77);
+        let mut topic = theirs::TopicProduceResponse::default();
+        let mut answer = messages::ProduceResponse::default().with_throttle_time_ms(5);
+        if version >= 5 {
+            partition.log_start_offset = 9;
+        }
+        if version >= 8 {
+            partition.record_errors = vec![
+                theirs::BatchIndexAndErrorMessage::default()
+                    .with_batch_index(2)
+                    .with_batch_index_error_message(Some("bad".into())),
+            ];
+            partition.error_message = Some("no".into());
+        }
+        if version >= 10 {
+            partition.current_leader = theirs::LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(4).0.into())
+                .with_leader_epoch(12);
+            let endpoint = |id: i32, port| {
+                theirs::NodeEndpoint::default().with_node_id(id.into()).with_host("h".into()).with_port(port)
+            };
+            answer.node_endpoints = vec![endpoint(4, 9092), endpoint(5, 70_000)];
+        }
+        if version >= 13 {
+            topic.topic_id = uuid::Uuid::from_bytes([7; 16]);
+        } else {
+            topic.name = messages::TopicName(StrBytes::from_static_str("orders"));
+        }
+        answer.with_responses(vec![topic.with_partition_responses(vec![partition])])
+    }
+
+    #[test]
+    fn what_kafka_protocol_writes_is_read_in_every_version() {
+        for version in VERSIONS {
+            let mut body = BytesMut::new();
+            their_answer(version).encode(&mut body, version).unwrap();
+            let response = Response { api: ApiKey::Produce, version, body: body.freeze() };
+            let answer = ProduceResponse::decode(&response).unwrap();
+            let named = TopicRef::Name("orders".into());
+            let topic = if version >= 13 { TopicRef::Id(TopicId([7; 16])) } else { named };
+            let hint = LeaderHint { leader: BrokerId(4), epoch: Some(LeaderEpoch(12)) };
+            let partition = PartitionProduced {
+                index: 3,
+                error: Some(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+                base_offset: 1000,
+                log_append_time_ms: Some(77),
+                log_start_offset: if version >= 5 { 9 } else { -1 },
+                record_errors: (version >= 8)
+                    .then(|| RecordError { index: 2, message: Some("bad".into()) })
+                    .into_iter()
+                    .collect(),
+                error_message: (version >= 8).then(|| "no".into()),
+                leader: (version >= 10).then_some(hint),
+            };
+            let endpoint = NodeEndpoint { id: BrokerId(4), host: "h".into(), port: 9092, rack: None };
+            assert_eq!(answer.topics, [TopicProduced { topic, partitions: vec![partition] }]);
+            assert_eq!(answer.throttle, Duration::from_millis(5));
+            assert_eq!(answer.endpoints, (version >= 10).then_some(endpoint).into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ends_anywhere_is_an_error() {
+        for version in VERSIONS {
+            let mut body = BytesMut::new();
+            their_answer(version).encode(&mut body, version).unwrap();
+            let body = body.freeze();
+            for end in 0..body.len() {
+                let response = Response { api: ApiKey::Produce, version, body: body.slice(..end) };
+                let error = ProduceResponse::decode(&response).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Protocol, "version {version}, {end} bytes");
+            }
+        }
+    }
+}

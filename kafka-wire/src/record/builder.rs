@@ -40,8 +40,8 @@ impl BatchBuilder {
     /// Appends a record and answers its index in the batch. `timestamp_ms` counts from 1970, −1 is none.
     ///
     /// # Errors
-    /// `Usage`, when the timestamp is below −1 (Kafka's Java client refuses it too); `RecordTooLarge`,
-    /// when the batch would pass 1 GiB. The batch stays as it was.
+    /// `Usage`, when the timestamp is below −1 (Kafka's Java client refuses it too) or too far from the
+    /// first; `RecordTooLarge`, when the batch would pass 1 GiB. The batch stays as it was.
     pub fn append(
         &mut self,
         timestamp_ms: i64,
@@ -49,18 +49,19 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> Result<u32> {
-        if timestamp_ms < -1 {
-            return Err(negative_timestamp(timestamp_ms));
-        }
         let (base_timestamp, index) = self.next(timestamp_ms);
-        let length = body_size(timestamp_ms - base_timestamp, index, key, value, headers);
+        let timestamp_delta = match timestamp_ms.checked_sub(base_timestamp) {
+            Some(delta) if timestamp_ms >= -1 => delta,
+            _ => return Err(wrong_timestamp(timestamp_ms)),
+        };
+        let length = body_size(timestamp_delta, index, key, value, headers);
         if length > MAX_BODY_BYTES - self.body.len() {
             return Err(too_large(length, self.body.len()));
         }
         let mut head = Head::new();
         head.varint(length as i32);
         head.byte(0); // attributes: none are defined
-        head.varlong(timestamp_ms - base_timestamp);
+        head.varlong(timestamp_delta);
         head.varint(index as i32);
         head.varint(length_of(key));
         self.body.reserve(head.as_slice().len() + length);
@@ -173,9 +174,9 @@ fn length_of(bytes: Option<&[u8]>) -> i32 {
 }
 
 #[cold]
-fn negative_timestamp(timestamp_ms: i64) -> Error {
+fn wrong_timestamp(timestamp_ms: i64) -> Error {
     Error::new(ErrorKind::Usage, format!("append a record with timestamp {timestamp_ms} ms"))
-        .with_hint("timestamps count milliseconds since 1970 and are not negative; −1 stands for none")
+        .with_hint("timestamps count milliseconds since 1970, from 0 up to 2^63 − 2; −1 stands for none")
 }
 
 #[cold]

@@ -12,8 +12,8 @@ use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 
-use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::limits::Limits;
 use crate::types::Codec;
 
 #[cfg(feature = "gzip")]
@@ -196,9 +196,9 @@ impl From<&'static str> for Failure {
     }
 }
 
-/// What did not fit into `decompressed_batch_bytes`.
+/// What did not fit into `batch_decompressed_max_bytes`.
 fn beyond(max_bytes: usize) -> Failure {
-    Failure::TooLarge("decompressed_batch_bytes", max_bytes as u64)
+    Failure::TooLarge("batch_decompressed_max_bytes", max_bytes as u64)
 }
 
 /// Decompresses the records of a batch within `limits`.
@@ -234,6 +234,28 @@ fn decompression_failed(codec: Codec, input_bytes: usize, failure: Failure) -> E
         Failure::TooLarge(limit, value) => {
             Error::new(ErrorKind::CorruptRecords, format!("{attempted}: it exceeds `{limit}` = {value}"))
                 .with_hint(format!("raise `{limit}` if such batches are meant to be there"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_codec_that_is_compiled_out_says_which_feature_it_needs() {
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            if is_compiled_in(codec) {
+                continue;
+            }
+            for error in [
+                Compression::new(codec, None).unwrap_err(),
+                decompress(codec, &[], &Limits::DEFAULT).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                let feature = format!("enable the cargo feature `{}`", codec.name());
+                assert!(error.to_string().contains(&feature), "{error}");
+            }
         }
     }
 }

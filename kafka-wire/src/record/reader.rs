@@ -8,10 +8,10 @@ use super::compression;
 use super::header::{
     BATCH_HEADER_BYTES, BatchHeader, CRC_START, LENGTH_OVERHEAD_BYTES, MIN_LENGTH, corrupt_batch,
 };
-use super::limits::Limits;
 use super::varint::Malformed;
 use super::view::Records;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::limits::Limits;
 use crate::types::Codec;
 
 /// Bytes up to the magic byte, which all formats share.

@@ -1,10 +1,16 @@
 //! Batches there and back: what `BatchBuilder` writes, the reader reads.
 
+#![cfg(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+
 use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::error::{ErrorKind, Result};
+use crate::protocol::limits::Limits;
 use crate::types::{Codec, ProducerIdentity};
+
+mod generated;
+mod hostile;
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
@@ -85,6 +91,12 @@ fn append_refuses_what_kafka_refuses_and_keeps_the_batch() {
     let error = builder.append(-2, None, None, &[]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert_eq!(builder.len(), 1);
+    assert_eq!(builder.append(i64::MAX, None, None, &[]).unwrap(), 1);
+    let mut builder = BatchBuilder::new(Compression::NONE, 0);
+    builder.append(-1, None, None, &[]).unwrap();
+    assert_eq!(builder.append(i64::MAX, None, None, &[]).unwrap_err().kind(), ErrorKind::Usage);
+    let mut builder = BatchBuilder::new(Compression::NONE, 0);
+    builder.append(1, None, Some(b"v"), &[]).unwrap();
     builder.append(-1, None, None, &[]).unwrap();
     let records = open_all(builder.seal().to_bytes(None, 0, false)).unwrap();
     assert_eq!(records[0].iter().map(|record| record.timestamp_ms).collect::<Vec<_>>(), [1, -1]);

@@ -6,9 +6,9 @@ use std::iter::FusedIterator;
 use bytes::Bytes;
 
 use super::header::BatchHeader;
-use super::limits::Limits;
 use super::varint::{Cursor, Malformed};
 use crate::error::Result;
+use crate::protocol::limits::Limits;
 use crate::types::TimestampType;
 
 /// A record in its smallest form: length, attributes, timestamp, offset, key, value, header count.
@@ -228,8 +228,8 @@ impl<'a> Headers<'a> {
         if count > self.cursor.rest().len() / 2 {
             return Err("there are not enough bytes for that many headers");
         }
-        if count > limits.headers_per_record {
-            return Err("it has more headers than `headers_per_record` allows");
+        if count > limits.record_headers_max {
+            return Err("it has more headers than `record_headers_max` allows");
         }
         for _ in 0..count {
             self.read()?;

@@ -22,7 +22,7 @@ pub(super) fn compress(input: &[u8], level: Option<i32>, output: &mut Vec<u8>) -
 
 /// All members, one after the other.
 pub(super) fn decompress(input: &[u8], limits: &Limits, output: &mut Vec<u8>) -> Result<(), Failure> {
-    let max_bytes = limits.decompressed_batch_bytes;
+    let max_bytes = limits.batch_decompressed_max_bytes;
     // A guess that most batches fit into, in the input's own order of magnitude.
     output.reserve(max_bytes.min(input.len().saturating_mul(4)));
     MultiGzDecoder::new(input).take(max_bytes as u64 + 1).read_to_end(output)?;

@@ -21,7 +21,7 @@ pub(super) fn compress(input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
 
 /// All frames, one after the other.
 pub(super) fn decompress(mut input: &[u8], limits: &Limits, output: &mut Vec<u8>) -> Result<(), Failure> {
-    let max_bytes = limits.decompressed_batch_bytes;
+    let max_bytes = limits.batch_decompressed_max_bytes;
     output.reserve(max_bytes.min(input.len().saturating_mul(3)));
     while !input.is_empty() {
         let frame;

@@ -73,8 +73,8 @@ fn block(
         return Err("a snappy block claims more bytes than it can hold".into());
     }
     let start = output.len();
-    if size > limits.decompressed_batch_bytes - start {
-        return Err(beyond(limits.decompressed_batch_bytes));
+    if size > limits.batch_decompressed_max_bytes - start {
+        return Err(beyond(limits.batch_decompressed_max_bytes));
     }
     output.resize(start + size, 0);
     decoder.decompress(block, &mut output[start..]).map_err(damaged)?;

@@ -10,6 +10,8 @@ use super::{Failure, Limits, beyond};
 
 /// Java's and zstd's own default.
 const DEFAULT_LEVEL: i32 = 3;
+/// The default of zstd's own decoder; no level of any encoder needs more unasked.
+const MAX_WINDOW_BYTES: u64 = 128 << 20;
 /// The most that one block holds, and the least that it takes: a header of three bytes and a byte.
 const MAX_BLOCK_BYTES: u64 = 128 << 10;
 const MIN_BLOCK_BYTES: u64 = 4;
@@ -32,14 +34,14 @@ impl Encoder {
 
 /// All frames, one after the other, each straight into the output.
 pub(super) fn decompress(mut input: &[u8], limits: &Limits, output: &mut Vec<u8>) -> Result<(), Failure> {
-    let max_bytes = limits.decompressed_batch_bytes;
+    let max_bytes = limits.batch_decompressed_max_bytes;
     let mut decoder = FrameDecoder::new();
     while !input.is_empty() {
         let size = find_frame_compressed_size(input).map_err(damaged)?;
         let (frame, rest) = input.split_at_checked(size).ok_or("a zstd frame is cut off")?;
         input = rest;
         let start = output.len();
-        let bound = frame_bound(frame, limits)?;
+        let bound = frame_bound(frame)?;
         output.resize(start + bound.min(max_bytes - start), 0);
         let written = decoder.decode_all(frame, &mut output[start..]).map_err(|error| match error {
             FrameDecoderError::TargetTooSmall if bound > max_bytes - start => beyond(max_bytes),
@@ -51,11 +53,11 @@ pub(super) fn decompress(mut input: &[u8], limits: &Limits, output: &mut Vec<u8>
 }
 
 /// The most that `frame` can decompress to, by its own word; a word that its size belies is an error.
-fn frame_bound(frame: &[u8], limits: &Limits) -> Result<usize, Failure> {
+fn frame_bound(frame: &[u8]) -> Result<usize, Failure> {
     if let Ok(info) = read_frame_header_info(frame, false)
-        && info.window_size > limits.zstd_window_bytes
+        && info.window_size > MAX_WINDOW_BYTES
     {
-        return Err(Failure::TooLarge("zstd_window_bytes", limits.zstd_window_bytes));
+        return Err("its zstd window is larger than 128 MiB".into());
     }
     let bound = frame_decompressed_bound(frame).map_err(damaged)?;
     if bound > frame.len() as u64 / MIN_BLOCK_BYTES * MAX_BLOCK_BYTES {
