@@ -114,34 +114,40 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(super) fn varint(&mut self) -> Result<i32, Malformed> {
-        let value = match *self.rest {
-            [a, ref rest @ ..] if a < 0x80 => {
-                self.rest = rest;
-                u32::from(a)
-            }
-            [a, b, ref rest @ ..] if b < 0x80 => {
-                self.rest = rest;
-                u32::from(a & 0x7f) | u32::from(b) << 7
-            }
-            _ => self.unsigned(5, 0x0f)? as u32,
+        let value = match self.short() {
+            Some(value) => value,
+            None => self.long(5, 0x0f)? as u32,
         };
         Ok((value >> 1) as i32 ^ -((value & 1) as i32))
     }
 
     #[inline]
     pub(super) fn varlong(&mut self) -> Result<i64, Malformed> {
-        let value = match *self.rest {
-            [a, ref rest @ ..] if a < 0x80 => {
-                self.rest = rest;
-                u64::from(a)
-            }
-            _ => self.unsigned(10, 0x01)?,
+        let value = match self.short() {
+            Some(value) => u64::from(value),
+            None => self.long(10, 0x01)?,
         };
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
+    /// One to three bytes, unrolled: nearly all varints of a batch are that short.
+    #[inline]
+    fn short(&mut self) -> Option<u32> {
+        let (value, rest) = match *self.rest {
+            [a, ref rest @ ..] if a < 0x80 => (u32::from(a), rest),
+            [a, b, ref rest @ ..] if b < 0x80 => (u32::from(a & 0x7f) | u32::from(b) << 7, rest),
+            [a, b, c, ref rest @ ..] if c < 0x80 => {
+                (u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c) << 14, rest)
+            }
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(value)
+    }
+
     /// At most `max_bytes` bytes, of which the last one is at most `max_last`.
-    fn unsigned(&mut self, max_bytes: usize, max_last: u8) -> Result<u64, Malformed> {
+    #[cold]
+    fn long(&mut self, max_bytes: usize, max_last: u8) -> Result<u64, Malformed> {
         let mut value = 0;
         for (index, &byte) in self.rest.iter().take(max_bytes).enumerate() {
             if index + 1 == max_bytes && byte > max_last {
