@@ -8,6 +8,8 @@ mod connection;
 pub mod engine;
 mod error;
 mod error_code;
+#[cfg(feature = "net")]
+mod net;
 #[doc(hidden)] // for this workspace's broker, fuzz targets and benches; outside semver
 pub mod protocol;
 #[doc(hidden)] // likewise

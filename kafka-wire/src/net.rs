@@ -1,0 +1,11 @@
+//! The rim: sockets, clocks, threads. Layer 9, and the only part that names tokio.
+//!
+//! Each handle has a thread of its own that drives one engine, so that a handle works from any thread and
+//! under any async runtime or none.
+
+mod buffers;
+mod dial;
+pub(crate) mod driver;
+pub(crate) mod signal;
+#[cfg(feature = "tls")]
+mod tls;

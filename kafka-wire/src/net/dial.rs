@@ -1,0 +1,172 @@
+//! From a host name to a connected, and if need be encrypted, stream.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::{HostPort, Security};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long one address is tried before the next is tried too (RFC 8305, "happy eyeballs").
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// Addresses of one name beyond these are not tried.
+const ADDRESSES_MAX: usize = 16;
+
+/// Opens streams as the configuration says.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<super::tls::Tls>>,
+}
+
+impl Dialer {
+    pub(super) fn new(security: &Security) -> Result<Self> {
+        match security {
+            Security::Plaintext => Ok(Self {
+                #[cfg(feature = "tls")]
+                tls: None,
+            }),
+            #[cfg(feature = "tls")]
+            Security::Tls(config) => Ok(Self { tls: Some(Arc::new(super::tls::Tls::new(config)?)) }),
+            #[cfg(not(feature = "tls"))]
+            Security::Tls(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "security.protocol=SSL: this build is without the feature `tls`",
+            )),
+        }
+    }
+
+    /// Connects within `timeout`, TLS handshake included.
+    pub(super) async fn dial(self, address: HostPort, timeout: Duration) -> Result<Stream> {
+        let deadline = Instant::now() + timeout;
+        let late = |what: &str| {
+            let text = format!("{what} took longer than {} ms", timeout.as_millis());
+            Error::new(ErrorKind::Timeout, text).with_hint("socket.connection.setup.timeout.ms allows more")
+        };
+        let resolve = async { timeout_at(deadline, resolve(&address)).await };
+        let addresses = resolve.await.map_err(|_| late("resolving the name"))??;
+        let connect = timeout_at(deadline, first_to_connect(addresses));
+        let tcp = connect.await.map_err(|_| late("connecting"))?.map_err(|cause| {
+            Error::new(ErrorKind::Network, "no connection")
+                .with_cause(cause)
+                .with_hint("check that a broker listens there, and its advertised.listeners")
+        })?;
+        tcp.set_nodelay(true)
+            .map_err(|cause| Error::new(ErrorKind::Network, "set TCP_NODELAY").with_cause(cause))?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let handshake = timeout_at(deadline, tls.handshake(&address.host, tcp)).await;
+            let stream = handshake.map_err(|_| {
+                late("the TLS handshake").with_hint("check that the port speaks TLS (security.protocol)")
+            })??;
+            return Ok(Stream::Tls(Box::new(stream)));
+        }
+        Ok(Stream::Plain(tcp))
+    }
+}
+
+async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>> {
+    if let Ok(ip) = address.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, address.port)]);
+    }
+    let failed = || {
+        Error::new(ErrorKind::Network, format!("resolve host name {:?}", address.host))
+            .with_hint("check bootstrap.servers, and the brokers' advertised.listeners")
+    };
+    let found = lookup_host((address.host.as_str(), address.port)).await;
+    let addresses: Vec<SocketAddr> =
+        found.map_err(|cause| failed().with_cause(cause))?.take(ADDRESSES_MAX).collect();
+    if addresses.is_empty() { Err(failed()) } else { Ok(addresses) }
+}
+
+/// Tries the addresses in turn, the next when one has failed or takes long, and keeps the first success.
+async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+    let mut next = addresses.into_iter();
+    let mut attempts: Vec<Attempt> = Vec::new();
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut patience = Box::pin(sleep(Duration::ZERO));
+    poll_fn(move |context| {
+        loop {
+            let mut index = 0;
+            while index < attempts.len() {
+                match attempts[index].as_mut().poll(context) {
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                    Poll::Ready(Err(error)) => {
+                        failure = error;
+                        drop(attempts.swap_remove(index));
+                    }
+                    Poll::Pending => index += 1,
+                }
+            }
+            let start_next = attempts.is_empty() || patience.as_mut().poll(context).is_ready();
+            if !start_next {
+                return Poll::Pending;
+            }
+            match next.next() {
+                Some(address) => {
+                    attempts.push(Box::pin(TcpStream::connect(address)));
+                    patience.as_mut().reset(Instant::now() + NEXT_ADDRESS);
+                }
+                None if attempts.is_empty() => {
+                    return Poll::Ready(Err(std::mem::replace(&mut failure, io::ErrorKind::Other.into())));
+                }
+                None => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// A stream to a broker.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<super::tls::TlsStream>),
+}
+
+impl Stream {
+    /// Reads what there is, up to the capacity of `buffer`; 0 is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        // `read_buf` keeps no state between polls, so that a new future each time loses nothing.
+        match self {
+            Self::Plain(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
+        }
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        chunks: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, chunks),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, chunks),
+        }
+    }
+
+    /// Hands what is encrypted already to the operating system.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+}
