@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod commit;
 mod decimal;
 mod error;
+pub mod format;
 pub mod state;
 pub mod time;
 pub mod window;

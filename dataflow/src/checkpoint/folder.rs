@@ -29,7 +29,19 @@ impl Folder {
     }
 }
 
+/// The folders it creates are synced into their parents: state that is durable must also be found.
 fn create_private(path: &Path) -> io::Result<()> {
+    let path = &std::path::absolute(path)?;
+    let existing = path.ancestors().find(|ancestor| ancestor.exists());
+    create(path)?;
+    #[cfg(unix)]
+    for created in path.ancestors().take_while(|ancestor| Some(*ancestor) != existing) {
+        File::open(created.parent().unwrap_or(created))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn create(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
