@@ -14,12 +14,12 @@ use crate::{assert_current, program};
 
 /// One message of the file.
 #[derive(Clone)]
-struct Vector {
-    line: String,
-    api: ApiKey,
-    is_request: bool,
-    version: i16,
-    body: Bytes,
+pub(crate) struct Vector {
+    pub(crate) line: String,
+    pub(crate) api: ApiKey,
+    pub(crate) is_request: bool,
+    pub(crate) version: i16,
+    pub(crate) body: Bytes,
 }
 
 impl Vector {
@@ -74,7 +74,7 @@ fn bytes_of(hex: &str) -> Bytes {
     hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
-fn all() -> Vec<Vector> {
+pub(crate) fn all() -> Vec<Vector> {
     include_str!("messages.txt").lines().filter_map(Vector::parse).collect()
 }
 
