@@ -1,1 +1,42 @@
-//! An embedded Kafka broker.
+//! An embedded Kafka broker: for demos, for tests, and for breaking things on purpose.
+//!
+//! [`EmbeddedBroker::start`] runs a cluster of one or several nodes on a thread of its own and answers any
+//! Kafka client over TCP. [`Cluster`] is the same without sockets, clock or threads: a value that is handed
+//! requests and the time, for simulations.
+//!
+//! ```
+//! use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule};
+//!
+//! let broker = EmbeddedBroker::start(Options::default().with_topic("orders", 3))?;
+//! println!("bootstrap.servers={}", broker.bootstrap());
+//! // The next produce request is applied, but its answer gets lost.
+//! broker.add_rule(Rule::new(Action::ApplyThenDisconnect).api(ApiKey::Produce).times(1));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Several nodes share one log: nothing is replicated, leaders and coordinators are only places, and
+//! truncation is a command. Answers are those of Kafka 4.3 except where a module says otherwise.
+
+mod api;
+mod batch;
+mod cluster;
+mod error;
+mod faults;
+mod groups;
+mod journal;
+mod listen;
+mod log;
+mod options;
+mod producers;
+mod sessions;
+mod topic_config;
+mod topics;
+mod transactions;
+
+pub use kafka_wire::ErrorCode;
+pub use kafka_wire::protocol::messages::ApiKey;
+
+pub use self::cluster::{Cluster, ConnectionId, Now, Output};
+pub use self::faults::{Action, Rule, RuleId};
+pub use self::listen::EmbeddedBroker;
+pub use self::options::{Options, TopicOptions, TransactionVersion};

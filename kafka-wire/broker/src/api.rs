@@ -1,0 +1,190 @@
+//! One module per API, or per few that belong together. Each says in its head which versions it serves and
+//! where it differs from Kafka 4.3.
+
+mod configs;
+mod coordinators;
+mod delete_records;
+pub(crate) mod fetch;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod produce;
+mod topics;
+mod transactions;
+mod versions;
+
+use bytes::Bytes;
+use kafka_wire::protocol::header::{ReceivedRequest, encode_response};
+use kafka_wire::protocol::messages::{self as wire};
+use kafka_wire::protocol::messages::{ApiKey, Decodable, Encodable, Exchange, StrBytes, TopicName};
+use kafka_wire::{ErrorCode, TopicId};
+use uuid::Uuid;
+
+use self::fetch::Pending;
+use crate::cluster::{Cluster, ConnectionId, Now};
+use crate::faults::Injected;
+
+/// Who asks what, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) now: Now,
+    pub(crate) node: i32,
+    pub(crate) connection: ConnectionId,
+    pub(crate) api: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    /// An error that a fault rule asks for.
+    pub(crate) injected: Option<Injected>,
+}
+
+impl Context {
+    pub(crate) fn injected_for_request(&self) -> Option<ErrorCode> {
+        self.injected.as_ref()?.for_request()
+    }
+
+    pub(crate) fn injected_for_partition(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
+        self.injected.as_ref()?.for_partition(topic, partition)
+    }
+
+    /// The answer as a frame.
+    pub(crate) fn answer(&self, answer: &impl Encodable) -> Answer {
+        match encode_response(self.api, self.version, self.correlation_id, answer) {
+            Ok(frame) => Answer::Send(frame),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be encoded, its connection is closed");
+                Answer::Close
+            }
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is answered now.
+    Send(Vec<Bytes>),
+    /// It is not answered.
+    Nothing,
+    /// A fetch that waits for records.
+    Wait(Box<Pending>),
+    /// The connection is closed.
+    Close,
+}
+
+/// Carries out a request.
+pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: ReceivedRequest) -> Answer {
+    if !versions::is_served(request.api, request.version) {
+        return versions::refuse(cluster, context);
+    }
+    match request.api {
+        ApiKey::Produce => with(cluster, context, request, produce::handle),
+        ApiKey::Fetch => with(cluster, context, request, fetch::handle),
+        ApiKey::ListOffsets => with(cluster, context, request, list_offsets::list_offsets),
+        ApiKey::OffsetForLeaderEpoch => {
+            with(cluster, context, request, list_offsets::offset_for_leader_epoch)
+        }
+        ApiKey::Metadata => with(cluster, context, request, metadata::metadata),
+        ApiKey::DescribeCluster => with(cluster, context, request, metadata::describe_cluster),
+        ApiKey::DescribeTopicPartitions => {
+            with(cluster, context, request, metadata::describe_topic_partitions)
+        }
+        ApiKey::ApiVersions => with(cluster, context, request, versions::handle),
+        ApiKey::CreateTopics => with(cluster, context, request, topics::create),
+        ApiKey::DeleteTopics => with(cluster, context, request, topics::delete),
+        ApiKey::CreatePartitions => with(cluster, context, request, topics::create_partitions),
+        ApiKey::DeleteRecords => with(cluster, context, request, delete_records::handle),
+        ApiKey::DescribeConfigs => with(cluster, context, request, configs::describe),
+        ApiKey::IncrementalAlterConfigs => with(cluster, context, request, configs::incremental_alter),
+        ApiKey::FindCoordinator => with(cluster, context, request, coordinators::find),
+        ApiKey::InitProducerId => with(cluster, context, request, transactions::init_producer_id),
+        ApiKey::AddPartitionsToTxn => with(cluster, context, request, transactions::add_partitions),
+        ApiKey::AddOffsetsToTxn => with(cluster, context, request, transactions::add_offsets),
+        ApiKey::TxnOffsetCommit => with(cluster, context, request, transactions::commit_offsets),
+        ApiKey::EndTxn => with(cluster, context, request, transactions::end),
+        ApiKey::DescribeTransactions => with(cluster, context, request, transactions::describe),
+        ApiKey::ListTransactions => with(cluster, context, request, transactions::list),
+        ApiKey::OffsetCommit => with(cluster, context, request, offsets::commit),
+        ApiKey::OffsetFetch => with(cluster, context, request, offsets::fetch),
+        _ => versions::refuse(cluster, context),
+    }
+}
+
+/// Decodes the request behind its guard and hands it on.
+fn with<M: Exchange + Decodable>(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: ReceivedRequest,
+    handle: impl FnOnce(&mut Cluster, &Context, M) -> Answer,
+) -> Answer {
+    match request.decode::<M>() {
+        Ok(message) => handle(cluster, context, message),
+        Err(error) => {
+            tracing::warn!(%error, node = context.node, "a request is malformed, its connection is closed");
+            Answer::Close
+        }
+    }
+}
+
+/// The partitions that a request names, for the fault rules.
+pub(crate) fn named(cluster: &Cluster, request: &ReceivedRequest) -> Vec<(String, i32)> {
+    let request = request.clone();
+    let mut named = Vec::new();
+    let mut add = |topic: &str, partition: i32| named.push((topic.to_owned(), partition));
+    // A malformed request names nothing; its handler says what is wrong with it.
+    let _ = match request.api {
+        ApiKey::Produce => request.decode::<wire::ProduceRequest>().map(|message| {
+            for topic in &message.topic_data {
+                let name = name_of(cluster, &topic.name, topic.topic_id);
+                topic.partition_data.iter().for_each(|partition| add(&name, partition.index));
+            }
+        }),
+        ApiKey::Fetch => request.decode::<wire::FetchRequest>().map(|message| {
+            for topic in &message.topics {
+                let name = name_of(cluster, &topic.topic, topic.topic_id);
+                topic.partitions.iter().for_each(|partition| add(&name, partition.partition));
+            }
+        }),
+        ApiKey::ListOffsets => request.decode::<wire::ListOffsetsRequest>().map(|message| {
+            for topic in &message.topics {
+                topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
+            }
+        }),
+        ApiKey::AddPartitionsToTxn => request.decode::<wire::AddPartitionsToTxnRequest>().map(|message| {
+            for topic in &message.v3_and_below_topics {
+                topic.partitions.iter().for_each(|&partition| add(&topic.name, partition));
+            }
+        }),
+        ApiKey::TxnOffsetCommit => request.decode::<wire::TxnOffsetCommitRequest>().map(|message| {
+            for topic in &message.topics {
+                topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
+            }
+        }),
+        ApiKey::OffsetCommit => request.decode::<wire::OffsetCommitRequest>().map(|message| {
+            for topic in &message.topics {
+                topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
+            }
+        }),
+        _ => Ok(()),
+    };
+    named
+}
+
+/// The name of a topic that a request names by one or the other; empty where the id is unknown.
+fn name_of(cluster: &Cluster, name: &TopicName, id: Uuid) -> String {
+    if id.is_nil() {
+        return name.to_string();
+    }
+    cluster.topics.name_of(TopicId(id.into_bytes())).map_or_else(String::new, |name| name.to_string())
+}
+
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+fn uuid_of(id: TopicId) -> Uuid {
+    Uuid::from_bytes(id.0)
+}

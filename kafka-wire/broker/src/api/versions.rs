@@ -1,0 +1,98 @@
+//! ApiVersions 0–4, and which versions of the other APIs are served: those of Kafka 4.3 as far as
+//! `kafka-protocol` has them.
+//!
+//! Produce is announced from version 0, as Kafka does for old librdkafka, and served from 3.
+
+use kafka_wire::ErrorCode;
+use kafka_wire::protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use kafka_wire::protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, StrBytes};
+
+use super::{Answer, Context};
+use crate::cluster::Cluster;
+use crate::options::TransactionVersion;
+
+/// What is served: API, first and last version.
+const SERVED: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 13),
+    (ApiKey::Fetch, 4, 18),
+    (ApiKey::ListOffsets, 1, 10),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::OffsetCommit, 2, 9),
+    (ApiKey::OffsetFetch, 1, 9),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 5),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 5),
+    (ApiKey::TxnOffsetCommit, 0, 5),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 2),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
+];
+
+pub(super) fn is_served(api: ApiKey, version: i16) -> bool {
+    SERVED.iter().any(|&(served, first, last)| served == api && (first..=last).contains(&version))
+}
+
+/// Answers a request in a version that is not served: only ApiVersions has an answer for that, in version 0.
+pub(super) fn refuse(cluster: &Cluster, context: &Context) -> Answer {
+    if context.api != ApiKey::ApiVersions {
+        tracing::warn!(
+            api = ?context.api, version = context.version, "not served, the connection is closed"
+        );
+        return Answer::Close;
+    }
+    let answer = answer(cluster).with_error_code(ErrorCode::UNSUPPORTED_VERSION.code());
+    Context { version: 0, ..context.clone() }.answer(&answer)
+}
+
+pub(super) fn handle(cluster: &mut Cluster, context: &Context, _: ApiVersionsRequest) -> Answer {
+    let mut answer = answer(cluster);
+    if context.version < 3 {
+        // What `kafka-protocol` cannot write into old versions.
+        answer.supported_features.clear();
+        answer.finalized_features.clear();
+        answer.finalized_features_epoch = -1;
+    }
+    if let Some(code) = context.injected_for_request() {
+        answer.error_code = code.code();
+    }
+    context.answer(&answer)
+}
+
+fn answer(cluster: &Cluster) -> ApiVersionsResponse {
+    let apis = SERVED.iter().map(|&(api, first, last)| {
+        let first = if api == ApiKey::Produce { 0 } else { first };
+        ApiVersion::default().with_api_key(api as i16).with_min_version(first).with_max_version(last)
+    });
+    let level = cluster.options.transaction_version.level();
+    let name = StrBytes::from_static_str("transaction.version");
+    let mut answer = ApiVersionsResponse::default()
+        .with_api_keys(apis.collect())
+        .with_supported_features(vec![
+            SupportedFeatureKey::default()
+                .with_name(name.clone())
+                .with_max_version(TransactionVersion::V2.level()),
+        ])
+        .with_finalized_features_epoch(1);
+    if level > 0 {
+        answer.finalized_features = vec![
+            FinalizedFeatureKey::default()
+                .with_name(name)
+                .with_max_version_level(level)
+                .with_min_version_level(level),
+        ];
+    }
+    answer
+}

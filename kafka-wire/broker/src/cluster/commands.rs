@@ -1,0 +1,145 @@
+//! What tests do to a cluster from outside: faults, moves, stops.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use super::{Cluster, Now, Output};
+use crate::faults::{Rule, RuleId};
+use crate::journal::Entry;
+
+impl Cluster {
+    /// Puts a fault rule in force, behind those that are.
+    pub fn add_rule(&mut self, rule: Rule) -> RuleId {
+        self.faults.add(rule)
+    }
+
+    /// Takes a fault rule out of force.
+    pub fn remove_rule(&mut self, rule: RuleId) {
+        self.faults.remove(rule);
+    }
+
+    /// How many requests a rule has hit.
+    pub fn rule_hits(&self, rule: RuleId) -> u64 {
+        self.faults.hits(rule)
+    }
+
+    /// Creates a topic with default configuration.
+    ///
+    /// # Errors
+    /// As `CreateTopics`: a bad name, one that exists, a wrong number of partitions.
+    pub fn create_topic(&mut self, now: Now, name: &str, partitions: i32) -> io::Result<()> {
+        self.create(name, partitions, 1, BTreeMap::new(), false)
+            .map_err(|failure| io::Error::new(io::ErrorKind::InvalidInput, failure.text))?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Makes `node` the leader of a partition, in a new leader epoch. Says whether both exist.
+    pub fn move_leader(&mut self, now: Now, topic: &str, partition: i32, node: i32) -> bool {
+        let moved = self.nodes.contains_key(&node) && self.lead(topic, partition, node);
+        self.settle(now);
+        moved
+    }
+
+    fn lead(&mut self, topic: &str, index: i32, node: i32) -> bool {
+        let Some(partition) = self.topics.partition_mut(topic, index) else { return false };
+        partition.leader = node;
+        partition.leader_epoch += 1;
+        if !partition.replicas.contains(&node) {
+            partition.replicas.push(node);
+        }
+        let epoch = partition.leader_epoch;
+        self.record(Entry::Leader { topic: topic.to_owned(), partition: index, leader: node, epoch });
+        self.grow(topic, index);
+        true
+    }
+
+    /// Makes `node` the coordinator of a group.
+    pub fn move_group_coordinator(&mut self, group: &str, node: i32) {
+        self.coordinators.insert((0, group.to_owned()), node);
+    }
+
+    /// Makes `node` the coordinator of a transactional id.
+    pub fn move_transaction_coordinator(&mut self, transactional_id: &str, node: i32) {
+        self.coordinators.insert((1, transactional_id.to_owned()), node);
+    }
+
+    /// Stops a node: its connections are closed, what it led and coordinated moves to one that runs.
+    pub fn stop_node(&mut self, now: Now, node: i32) {
+        let Some(stopped) = self.nodes.get_mut(&node) else { return };
+        stopped.is_up = false;
+        let closed: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, at)| **at == node)
+            .map(|(&connection, _)| connection)
+            .collect();
+        for connection in closed {
+            self.close(connection);
+        }
+        let running: Vec<i32> = self.nodes.iter().filter(|(_, node)| node.is_up).map(|(&id, _)| id).collect();
+        let led: Vec<(String, i32)> = self
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                (0..).zip(&topic.partitions).map(|(index, it)| (topic.name.to_string(), index, it.leader))
+            })
+            .filter(|(_, _, leader)| *leader == node)
+            .map(|(topic, index, _)| (topic, index))
+            .collect();
+        if !running.is_empty() {
+            for (turn, (topic, partition)) in led.into_iter().enumerate() {
+                self.lead(&topic, partition, running[turn % running.len()]);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Starts a stopped node. It leads nothing until something is moved to it.
+    pub fn start_node(&mut self, node: i32) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.is_up = true;
+        }
+    }
+
+    /// Cuts a partition's log to end at `offset`, in a new leader epoch, as an unclean election would
+    /// (KIP-320).
+    ///
+    /// # Errors
+    /// When the file cannot be cut.
+    pub fn truncate(&mut self, now: Now, topic: &str, partition: i32, offset: i64) -> io::Result<()> {
+        if let Some(found) = self.topics.partition_mut(topic, partition) {
+            found.log.truncate(offset)?;
+            let leader = found.leader;
+            self.lead(topic, partition, leader);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Deletes a partition's records below `offset`.
+    pub fn delete_records(&mut self, now: Now, topic: &str, partition: i32, offset: i64) {
+        self.delete_before(topic, partition, offset);
+        self.settle(now);
+    }
+
+    /// Changes how long the end of a transaction stays prepared.
+    pub fn set_marker_delay(&mut self, delay: Duration) {
+        self.transactions.set_marker_delay(delay);
+    }
+
+    /// Closes all connections of a node, which goes on running.
+    pub fn disconnect_all(&mut self, node: i32) {
+        let closed: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, at)| **at == node)
+            .map(|(&connection, _)| connection)
+            .collect();
+        for connection in closed {
+            self.output.push_back(Output::Close { connection });
+            self.handle_disconnected(connection);
+        }
+    }
+}

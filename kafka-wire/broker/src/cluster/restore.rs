@@ -1,0 +1,171 @@
+//! How a cluster starts: empty, or from its folder.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use kafka_wire::TopicId;
+
+use super::{Cluster, Node, Now, mix};
+use crate::faults::Faults;
+use crate::groups::Groups;
+use crate::journal::{Entry, Journal};
+use crate::options::Options;
+use crate::sessions::FetchSessions;
+use crate::topic_config::TopicConfig;
+use crate::topics::Topics;
+use crate::transactions::Transactions;
+
+const JOURNAL_FILE: &str = "journal";
+const TOPICS_FOLDER: &str = "topics";
+
+impl Cluster {
+    /// A cluster as `options` say; `seed` tells it from others. With a data folder it goes on where that
+    /// left off, under the identity that it got first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written, or a topic of the options is not possible.
+    pub fn new(now: Now, options: Options, seed: u64) -> io::Result<Self> {
+        let folder = options.data.clone();
+        let entries = match &folder {
+            Some(folder) => {
+                fs::create_dir_all(folder.join(TOPICS_FOLDER))?;
+                Journal::read(&folder.join(JOURNAL_FILE))?
+            }
+            None => Vec::new(),
+        };
+        let mut cluster = Self::empty(now, options, seed);
+        for entry in entries {
+            cluster.apply(now, entry)?;
+        }
+        if let Some(folder) = &folder {
+            cluster.remove_strangers(&folder.join(TOPICS_FOLDER))?;
+            cluster.journal = Journal::rewrite(&folder.join(JOURNAL_FILE), &cluster.facts())?;
+        }
+        for topic in cluster.options.topics.clone() {
+            if cluster.topics.get(&topic.name).is_none() {
+                let configs = topic.configs.into_iter().collect();
+                cluster
+                    .create(&topic.name, topic.partitions, 1, configs, false)
+                    .map_err(|failure| io::Error::new(io::ErrorKind::InvalidInput, failure.text))?;
+            }
+        }
+        match cluster.broken.take() {
+            Some(broken) => Err(io::Error::other(broken)),
+            None => Ok(cluster),
+        }
+    }
+
+    fn empty(now: Now, options: Options, seed: u64) -> Self {
+        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true };
+        let nodes = options.nodes.max(1);
+        Self {
+            cluster_id: format!("tidewater-{:016x}", mix(seed)),
+            nodes: (0..i32::from(nodes)).map(|id| (id, node.clone())).collect(),
+            topics: Topics::new(options.data.as_ref().map(|folder| folder.join(TOPICS_FOLDER)), nodes),
+            transactions: Transactions::new(options.marker_delay),
+            groups: Groups::default(),
+            sessions: FetchSessions::default(),
+            faults: Faults::default(),
+            coordinators: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            output: VecDeque::new(),
+            journal: Journal::in_memory(),
+            broken: None,
+            grown: Vec::new(),
+            seed,
+            topics_created: 0,
+            next_connection: 0,
+            next_retention: now.instant,
+            options,
+        }
+    }
+
+    fn apply(&mut self, now: Now, entry: Entry) -> io::Result<()> {
+        match entry {
+            Entry::Cluster { seed, cluster_id } => {
+                self.seed = seed;
+                self.cluster_id = cluster_id;
+            }
+            Entry::Topic { number, name, id, partitions, replication_factor, configs } => {
+                self.topics_created = self.topics_created.max(number);
+                let config = TopicConfig { entries: configs.into_iter().collect() };
+                self.add_topic(&name, TopicId(id), partitions, replication_factor, config)
+                    .map_err(|failure| io::Error::other(failure.text))?;
+            }
+            Entry::Partitions { name, count } => self.topics.grow(&name, count)?,
+            Entry::Configs { name, configs } => {
+                if let Some(topic) = self.topics.get_mut(&name) {
+                    topic.config.entries = configs.into_iter().collect();
+                }
+            }
+            Entry::Deleted { name } => {
+                self.topics.remove(&name)?;
+                self.groups.forget_topic(&name);
+                self.transactions.forget_topic(&name);
+            }
+            Entry::LogStart { topic, partition, offset } => {
+                if let Some(partition) = self.topics.partition_mut(&topic, partition) {
+                    partition.log.delete_before(offset);
+                }
+            }
+            Entry::Leader { topic, partition, leader, epoch } => {
+                let is_there = self.nodes.contains_key(&leader);
+                if let Some(partition) = self.topics.partition_mut(&topic, partition) {
+                    partition.leader_epoch = partition.leader_epoch.max(epoch);
+                    partition.leader = if is_there { leader } else { partition.leader };
+                }
+            }
+            Entry::Offsets { group, offsets } => self.groups.commit(&group, offsets),
+            Entry::GroupDeleted { group } => {
+                self.groups.remove(&group);
+            }
+            Entry::ProducerIds { next } => self.transactions.restore_producer_ids(next),
+            Entry::Transaction(transaction) => self.transactions.restore(*transaction, now.instant),
+        }
+        Ok(())
+    }
+
+    /// The shortest list of entries that says what this cluster is.
+    fn facts(&self) -> Vec<Entry> {
+        let mut facts = vec![Entry::Cluster { seed: self.seed, cluster_id: self.cluster_id.clone() }];
+        for topic in self.topics.iter() {
+            let name = topic.name.to_string();
+            facts.push(Entry::Topic {
+                number: self.topics_created,
+                name: name.clone(),
+                id: topic.id.0,
+                partitions: topic.partitions.len() as i32,
+                replication_factor: topic.replication_factor,
+                configs: topic.config.entries.clone().into_iter().collect(),
+            });
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let (leader, epoch) = (partition.leader, partition.leader_epoch);
+                facts.push(Entry::Leader { topic: name.clone(), partition: index, leader, epoch });
+                let offset = partition.log.start_offset();
+                facts.push(Entry::LogStart { topic: name.clone(), partition: index, offset });
+            }
+        }
+        for (group, content) in self.groups.iter() {
+            let offsets = content.offsets().cloned().collect();
+            facts.push(Entry::Offsets { group: group.to_owned(), offsets });
+        }
+        facts.push(Entry::ProducerIds { next: self.transactions.next_producer_id() });
+        facts.extend(self.transactions.iter().map(|it| Entry::Transaction(Box::new(it.clone()))));
+        facts
+    }
+
+    /// Removes folders of topics that the journal does not know: a crash came between both.
+    fn remove_strangers(&self, folder: &Path) -> io::Result<()> {
+        for found in fs::read_dir(folder)? {
+            let found = found?;
+            let known = self.topics.iter().any(|topic| found.file_name() == topic.id.to_string().as_str());
+            if !known {
+                fs::remove_dir_all(found.path())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+//! The only tokio module: sockets, a thread and the clock around a [`Cluster`].
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf as _, Bytes};
+use kafka_wire::protocol::frame::FrameReader;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::cluster::{Cluster, ConnectionId, Now, Output};
+use crate::faults::{Rule, RuleId};
+use crate::options::Options;
+
+/// Pieces of one vectored write.
+const PIECES_MAX: usize = 64;
+
+/// A running cluster of embedded brokers. Dropping it stops it; what is on disk stays.
+///
+/// Its methods may be called from any thread while clients are served.
+#[derive(Debug)]
+pub struct EmbeddedBroker {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The earliest deadline may have moved.
+    rescheduled: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    cluster: Cluster,
+    outboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Output>>,
+}
+
+impl EmbeddedBroker {
+    /// Starts a cluster; when this returns, all its nodes accept connections.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on, the data folder cannot be used, or a topic is not possible.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let listeners = bind(&options)?;
+        let mut addresses = Vec::with_capacity(listeners.len());
+        for listener in &listeners {
+            addresses.push(listener.local_addr()?);
+        }
+        let request_bytes_max = options.request_bytes_max;
+        let mut cluster = Cluster::new(now(), options, RandomState::new().build_hasher().finish())?;
+        for (node, address) in (0..).zip(&addresses) {
+            cluster.set_address(node, advertised(address), address.port());
+        }
+        let state = Mutex::new(State { cluster, outboxes: HashMap::new() });
+        let shared = Arc::new(Shared { state, rescheduled: Notify::new() });
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let served = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("tidewater-broker".to_owned()).spawn(move || {
+            runtime.block_on(serve(served, listeners, stopped, request_bytes_max));
+        })?;
+        Ok(Self { shared, addresses, stop, thread: Some(thread) })
+    }
+
+    /// Where the nodes listen, by node id.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The addresses as `bootstrap.servers` takes them.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        addresses.join(",")
+    }
+
+    /// Does something to the cluster, between two requests: faults, moves, stops (see [`Cluster`]).
+    ///
+    /// ```
+    /// # use tidewater_broker::{EmbeddedBroker, Options};
+    /// let broker = EmbeddedBroker::start(Options { nodes: 3, ..Options::default() }.with_topic("orders", 3))?;
+    /// broker.control(|cluster, now| cluster.move_leader(now, "orders", 0, 2));
+    /// broker.control(|cluster, now| cluster.stop_node(now, 1));
+    /// broker.control(|cluster, now| cluster.truncate(now, "orders", 0, 0))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn control<T>(&self, command: impl FnOnce(&mut Cluster, Now) -> T) -> T {
+        self.shared.with(|cluster| command(cluster, now()))
+    }
+
+    /// Puts a fault rule in force.
+    pub fn add_rule(&self, rule: Rule) -> RuleId {
+        self.control(|cluster, _| cluster.add_rule(rule))
+    }
+
+    /// Takes a fault rule out of force.
+    pub fn remove_rule(&self, rule: RuleId) {
+        self.control(|cluster, _| cluster.remove_rule(rule));
+    }
+
+    /// Stops serving and waits until all connections are closed, as dropping does.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the broker's thread panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// Changes the cluster and hands its output to the connections.
+    fn with<T>(&self, change: impl FnOnce(&mut Cluster) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.cluster.poll_timeout();
+        let result = change(&mut state.cluster);
+        while let Some(output) = state.cluster.poll_output() {
+            let (Output::Send { connection, .. }
+            | Output::Continue { connection }
+            | Output::Close { connection }) = output;
+            if let Some(outbox) = state.outboxes.get(&connection) {
+                // A connection that is gone needs no answer.
+                let _ = outbox.send(output);
+            }
+        }
+        if state.cluster.poll_timeout() != before {
+            self.rescheduled.notify_one();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in a caller's `control` closure must not take the broker with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the rim is where clocks are read")]
+fn now() -> Now {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Now { instant: Instant::now(), unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX) }
+}
+
+fn bind(options: &Options) -> io::Result<Vec<std::net::TcpListener>> {
+    let refused = |error: io::Error| {
+        let text = format!("listen on {}: {error}; choose another address with `listen`", options.listen);
+        io::Error::new(error.kind(), text)
+    };
+    let first = options.listen.to_socket_addrs().map_err(refused)?.next();
+    let first = first.ok_or_else(|| refused(io::ErrorKind::AddrNotAvailable.into()))?;
+    (0..options.nodes.max(1))
+        .map(|node| {
+            let mut address = first;
+            if address.port() != 0 {
+                address.set_port(address.port().saturating_add(node));
+            }
+            let listener = std::net::TcpListener::bind(address).map_err(refused)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })
+        .collect()
+}
+
+/// What clients are told to connect to: a wildcard address is no address.
+fn advertised(address: &SocketAddr) -> String {
+    if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    listeners: Vec<std::net::TcpListener>,
+    mut stopped: watch::Receiver<bool>,
+    request_bytes_max: usize,
+) {
+    let mut tasks = JoinSet::new();
+    for (node, listener) in (0..).zip(listeners) {
+        tasks.spawn(accept(Arc::clone(&shared), node, listener, request_bytes_max));
+    }
+    tasks.spawn(keep_time(shared));
+    // An error means that the handle is gone, which says the same.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    tasks.shutdown().await;
+}
+
+async fn keep_time(shared: Arc<Shared>) {
+    loop {
+        let deadline = shared.lock().cluster.poll_timeout();
+        let rescheduled = shared.rescheduled.notified();
+        match deadline {
+            Some(deadline) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(deadline.into()) => {
+                        shared.with(|cluster| cluster.handle_timeout(now()));
+                    }
+                    () = rescheduled => {}
+                }
+            }
+            None => rescheduled.await,
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener, request_bytes_max: usize) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, node, "cannot listen"),
+    };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if shared.lock().cluster.is_up(node) => {
+                    connections.spawn(converse(Arc::clone(&shared), node, stream, request_bytes_max));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // Out of file descriptors, for one: others have to close first.
+                    tracing::warn!(%error, node, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection: a request at a time, as Kafka does it.
+async fn converse(shared: Arc<Shared>, node: i32, mut stream: TcpStream, request_bytes_max: usize) {
+    let (outbox, mut answers) = mpsc::unbounded_channel();
+    let connection = {
+        let mut state = shared.lock();
+        let connection = state.cluster.handle_connected(node);
+        state.outboxes.insert(connection, outbox);
+        connection
+    };
+    let guard = Guard { shared: &shared, connection };
+    let _ = stream.set_nodelay(true);
+    let mut reader = FrameReader::new(request_bytes_max);
+    while let Some(frame) = next_frame(&mut stream, &mut reader, &mut answers).await {
+        shared.with(|cluster| cluster.handle_request(now(), connection, frame));
+        match answers.recv().await {
+            Some(Output::Send { frame, .. }) => {
+                if write_all(&mut stream, frame).await.is_err() {
+                    break;
+                }
+            }
+            Some(Output::Continue { .. }) => {}
+            Some(Output::Close { .. }) | None => break,
+        }
+    }
+    drop(guard);
+}
+
+/// Takes the connection off the books, also when its task is cancelled.
+struct Guard<'a> {
+    shared: &'a Shared,
+    connection: ConnectionId,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.outboxes.remove(&self.connection);
+        state.cluster.handle_disconnected(self.connection);
+    }
+}
+
+/// The next request; `None` when the connection is over.
+async fn next_frame(
+    stream: &mut TcpStream,
+    reader: &mut FrameReader,
+    answers: &mut mpsc::UnboundedReceiver<Output>,
+) -> Option<Bytes> {
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => return Some(frame),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection is closed");
+                return None;
+            }
+        }
+        tokio::select! {
+            read = stream.read_buf(reader.read_buffer()) => match read {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            },
+            // Between requests nothing is sent: the cluster wants the connection closed.
+            _ = answers.recv() => return None,
+        }
+    }
+}
+
+async fn write_all(stream: &mut TcpStream, mut pieces: Vec<Bytes>) -> io::Result<()> {
+    let mut first = 0;
+    while first < pieces.len() {
+        let slices: Vec<io::IoSlice<'_>> =
+            pieces[first..].iter().take(PIECES_MAX).map(|piece| io::IoSlice::new(piece)).collect();
+        let mut written = stream.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(piece) = pieces.get_mut(first) {
+            let taken = written.min(piece.len());
+            piece.advance(taken);
+            written -= taken;
+            if !piece.is_empty() {
+                break;
+            }
+            first += 1;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What an embedded broker is started with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which transaction protocol the cluster has finalized (feature `transaction.version`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransactionVersion {
+    /// Up to Kafka 3.9: partitions are added by request, the epoch stays.
+    V0,
+    /// As `V0` for clients; only the brokers' own records differ.
+    V1,
+    /// KIP-890: each transaction raises the producer's epoch, and producing adds the partition. Kafka 4's default.
+    #[default]
+    V2,
+}
+
+impl TransactionVersion {
+    pub(crate) const fn level(self) -> i16 {
+        match self {
+            Self::V0 => 0,
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
+/// A topic to be there from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Its configuration, by Kafka's names.
+    pub configs: Vec<(String, String)>,
+}
+
+impl TopicOptions {
+    /// A topic with default configuration.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self { name: name.into(), partitions, configs: Vec::new() }
+    }
+
+    /// Adds one configuration entry.
+    #[must_use]
+    pub fn with_config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// What a cluster of embedded brokers is started with. The defaults are Kafka's where it has one.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes, with ids from 0 on; 1 by default. They share one log.
+    pub nodes: u16,
+    /// Where to listen: node n takes the port plus n, and port 0 takes any free one for each node.
+    /// `127.0.0.1:0` by default.
+    pub listen: String,
+    /// Where data is kept, to survive the process; in memory by default.
+    pub data: Option<PathBuf>,
+    /// Whether what is acknowledged also survives a power loss (fsync before each answer). Off by default,
+    /// as in Kafka, which relies on replication: without it data survives the process, not the machine.
+    pub fsync: bool,
+    /// Topics to create at the start where they are not there yet.
+    pub topics: Vec<TopicOptions>,
+    /// Whether a request for an unknown topic creates it (`auto.create.topics.enable`); true by default.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic whose creator did not say (`num.partitions`); 1 by default.
+    pub default_partitions: i32,
+    /// The transaction protocol offered; version 2 by default.
+    pub transaction_version: TransactionVersion,
+    /// How long the end of a transaction is prepared before its markers are written; 0 by default. Until then
+    /// its coordinator answers `CONCURRENT_TRANSACTIONS`, as a busy cluster does.
+    pub marker_delay: Duration,
+    /// The longest transaction timeout a producer may ask for (`transaction.max.timeout.ms`); 15 minutes.
+    pub transaction_max_timeout: Duration,
+    /// The largest request in bytes (`socket.request.max.bytes`); 100 MiB.
+    pub request_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            listen: "127.0.0.1:0".to_owned(),
+            data: None,
+            fsync: false,
+            topics: Vec::new(),
+            auto_create_topics: true,
+            default_partitions: 1,
+            transaction_version: TransactionVersion::V2,
+            marker_delay: Duration::ZERO,
+            transaction_max_timeout: Duration::from_secs(15 * 60),
+            request_bytes_max: 100 * 1024 * 1024,
+        }
+    }
+}
+
+impl Options {
+    /// Adds a topic to create at the start.
+    #[must_use]
+    pub fn with_topic(mut self, name: impl Into<String>, partitions: i32) -> Self {
+        self.topics.push(TopicOptions::new(name, partitions));
+        self
+    }
+}

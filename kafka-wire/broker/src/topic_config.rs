@@ -1,0 +1,178 @@
+//! The topic configuration that this broker knows: Kafka 4.3's names, defaults and types.
+//!
+//! Enforced: `max.message.bytes`, `message.timestamp.type`, `retention.bytes`, `retention.ms` (where
+//! `cleanup.policy` has `delete`). The rest is stored and described: there are no segments to roll,
+//! nothing is compacted, and nothing is replicated.
+
+use std::collections::BTreeMap;
+
+use kafka_wire::ErrorCode;
+
+use crate::error::{Failure, fail};
+
+/// Kafka's numbers for the types of values, as `DescribeConfigs` tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Boolean,
+    Text,
+    Int,
+    Long,
+    Double,
+    List,
+}
+
+impl Kind {
+    pub(crate) const fn to_wire(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::Text => 2,
+            Self::Int => 3,
+            Self::Long => 5,
+            Self::Double => 6,
+            Self::List => 7,
+        }
+    }
+}
+
+/// One entry that topics may set.
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) kind: Kind,
+    /// What a text, or each item of a list, may be; empty where anything goes.
+    values: &'static [&'static str],
+}
+
+const fn known(name: &'static str, default: &'static str, kind: Kind) -> Known {
+    Known { name, default, kind, values: &[] }
+}
+
+/// By name.
+pub(crate) const KNOWN: &[Known] = &[
+    Known { values: &["delete", "compact"], ..known("cleanup.policy", "delete", Kind::List) },
+    known("compression.gzip.level", "-1", Kind::Int),
+    known("compression.lz4.level", "9", Kind::Int),
+    Known {
+        values: &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+        ..known("compression.type", "producer", Kind::Text)
+    },
+    known("compression.zstd.level", "3", Kind::Int),
+    known("delete.retention.ms", "86400000", Kind::Long),
+    known("file.delete.delay.ms", "60000", Kind::Long),
+    known("flush.messages", "9223372036854775807", Kind::Long),
+    known("flush.ms", "9223372036854775807", Kind::Long),
+    known("follower.replication.throttled.replicas", "", Kind::List),
+    known("index.interval.bytes", "4096", Kind::Int),
+    known("leader.replication.throttled.replicas", "", Kind::List),
+    known("local.retention.bytes", "-2", Kind::Long),
+    known("local.retention.ms", "-2", Kind::Long),
+    known("max.compaction.lag.ms", "9223372036854775807", Kind::Long),
+    known("max.message.bytes", "1048588", Kind::Int),
+    known("message.timestamp.after.max.ms", "3600000", Kind::Long),
+    known("message.timestamp.before.max.ms", "9223372036854775807", Kind::Long),
+    Known {
+        values: &["CreateTime", "LogAppendTime"],
+        ..known("message.timestamp.type", "CreateTime", Kind::Text)
+    },
+    known("min.cleanable.dirty.ratio", "0.5", Kind::Double),
+    known("min.compaction.lag.ms", "0", Kind::Long),
+    known("min.insync.replicas", "1", Kind::Int),
+    known("preallocate", "false", Kind::Boolean),
+    known("remote.storage.enable", "false", Kind::Boolean),
+    known("retention.bytes", "-1", Kind::Long),
+    known("retention.ms", "604800000", Kind::Long),
+    known("segment.bytes", "1073741824", Kind::Int),
+    known("segment.index.bytes", "10485760", Kind::Int),
+    known("segment.jitter.ms", "0", Kind::Long),
+    known("segment.ms", "604800000", Kind::Long),
+    known("unclean.leader.election.enable", "false", Kind::Boolean),
+];
+
+/// Looks a name up.
+pub(crate) fn find(name: &str) -> Option<&'static Known> {
+    KNOWN.binary_search_by(|known| known.name.cmp(name)).ok().map(|index| &KNOWN[index])
+}
+
+/// Checks one entry.
+///
+/// # Errors
+/// `INVALID_CONFIG` for unknown names and for values of another type.
+pub(crate) fn check(name: &str, value: &str) -> Result<(), Failure> {
+    let Some(known) = find(name) else {
+        return fail(ErrorCode::INVALID_CONFIG, format!("unknown topic config name: {name}"));
+    };
+    let fits = match known.kind {
+        Kind::Boolean => matches!(value, "true" | "false"),
+        Kind::Int => value.trim().parse::<i32>().is_ok(),
+        Kind::Long => value.trim().parse::<i64>().is_ok(),
+        Kind::Double => value.trim().parse::<f64>().is_ok(),
+        Kind::Text => known.values.is_empty() || known.values.contains(&value),
+        Kind::List => {
+            known.values.is_empty()
+                || value.split(',').all(|item| item.is_empty() || known.values.contains(&item.trim()))
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    fail(ErrorCode::INVALID_CONFIG, format!("invalid value {value} for configuration {name}"))
+}
+
+/// A topic's entries that differ from the defaults, and what they mean.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TopicConfig {
+    pub(crate) entries: BTreeMap<String, String>,
+}
+
+impl TopicConfig {
+    /// The value that holds for `name`.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        match self.entries.get(name) {
+            Some(value) => value,
+            None => find(name).map_or("", |known| known.default),
+        }
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        self.value(name).trim().parse().unwrap_or(-1)
+    }
+
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        usize::try_from(self.number("max.message.bytes")).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn is_log_append_time(&self) -> bool {
+        self.value("message.timestamp.type") == "LogAppendTime"
+    }
+
+    /// Bytes to keep per partition, where there is a limit.
+    pub(crate) fn retention_bytes(&self) -> Option<u64> {
+        self.deletes().then(|| u64::try_from(self.number("retention.bytes")).ok()).flatten()
+    }
+
+    /// How old records may get in milliseconds, where there is a limit.
+    pub(crate) fn retention_ms(&self) -> Option<i64> {
+        self.deletes().then(|| self.number("retention.ms")).filter(|&ms| ms >= 0)
+    }
+
+    fn deletes(&self) -> bool {
+        self.value("cleanup.policy").contains("delete")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_values_checked() {
+        for known in KNOWN {
+            assert!(find(known.name).is_some(), "{} is out of order", known.name);
+            assert_eq!(check(known.name, known.default), Ok(()), "{}", known.name);
+        }
+        assert!(check("retention.ms", "soon").is_err());
+        assert!(check("cleanup.policy", "compact,delete").is_ok());
+        assert!(check("cleanup.policy", "shred").is_err());
+        assert!(check("retention.millis", "1").is_err());
+    }
+}
