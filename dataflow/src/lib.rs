@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod commit;
+pub mod config;
 mod decimal;
 mod error;
 pub mod format;
@@ -9,5 +10,6 @@ pub mod state;
 pub mod time;
 pub mod window;
 
+pub use config::{Config, ConfigBuilder};
 pub use decimal::{Decimal, ParseDecimalError};
 pub use error::{Error, ErrorKind, Result};

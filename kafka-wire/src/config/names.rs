@@ -158,10 +158,11 @@ pub(super) fn is_secret(name: &str) -> bool {
     ["password", "passphrase", "secret", "jaas", "keystore.key"].iter().any(|word| name.contains(word))
 }
 
-/// The known name that takes the fewest edits to reach from `name`.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+/// The known name, or one of the application's, that takes the fewest edits to reach from `name`.
+pub(super) fn nearest(name: &str, more: &[&'static str]) -> Option<&'static str> {
     READ.iter()
         .chain(WITHOUT_EFFECT)
+        .chain(more)
         .map(|known| (edit_distance(name, known), *known))
         .min()
         .filter(|(distance, known)| *distance <= known.len() / 2)
@@ -201,9 +202,9 @@ mod tests {
             ("enable.idempotent", "enable.idempotence"),
             ("compresion.type", "compression.type"),
         ] {
-            assert_eq!(nearest(typed), Some(meant), "{typed}");
+            assert_eq!(nearest(typed, &[]), Some(meant), "{typed}");
         }
-        assert_eq!(nearest("x"), None);
+        assert_eq!(nearest("x", &[]), None);
     }
 
     #[test]

@@ -11,7 +11,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// that only Java's client does something with is kept and a warning is logged, once for each `Properties`.
 /// Values of secrets never appear in `Debug` output or in errors.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(BTreeMap<String, String>);
+pub struct Properties {
+    values: BTreeMap<String, String>,
+    /// Names of the application's own.
+    more: &'static [&'static str],
+}
 
 impl Properties {
     /// No properties.
@@ -19,18 +23,34 @@ impl Properties {
         Self::default()
     }
 
+    /// No properties, of which the application may have some with these names beside Kafka's: one file
+    /// configures both.
+    pub const fn with_names(more: &'static [&'static str]) -> Self {
+        Self { values: BTreeMap::new(), more }
+    }
+
     /// Reads a `kafka.properties` file: UTF-8, or ISO 8859-1 with `\uXXXX` as Java writes it.
     ///
     /// # Errors
     /// `Config`, when the file cannot be read, or a name in it is not known (with its line).
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let mut properties = Self::new();
+        properties.set_from_file(path)?;
+        Ok(properties)
+    }
+
+    /// Sets what a file says, as [`Properties::from_file`] reads it.
+    ///
+    /// # Errors
+    /// As [`Properties::from_file`]; what stands before the fault has been set then.
+    pub fn set_from_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let error = |text: String| Error::new(ErrorKind::Config, text);
         let bytes = std::fs::read(path)
             .map_err(|cause| error(format!("read properties file {}", path.display())).with_cause(cause))?;
         let text = String::from_utf8(bytes)
             .unwrap_or_else(|other| other.as_bytes().iter().map(|byte| char::from(*byte)).collect());
-        Self::parse(&text)
+        self.set_from_text(&text)
             .map_err(|cause| error(format!("properties file {}", path.display())).with_cause(cause))
     }
 
@@ -41,13 +61,18 @@ impl Properties {
     /// `Config`, naming the line: a broken `\u` escape, or a name that is not known.
     pub fn parse(text: &str) -> Result<Self> {
         let mut properties = Self::new();
+        properties.set_from_text(text)?;
+        Ok(properties)
+    }
+
+    fn set_from_text(&mut self, text: &str) -> Result<()> {
         for (number, line) in logical_lines(text) {
             let in_line =
                 |cause: Error| Error::new(ErrorKind::Config, format!("line {number}")).with_cause(cause);
             let (name, value) = split_entry(&line).map_err(in_line)?;
-            properties.set(name, value).map_err(in_line)?;
+            self.set(name, value).map_err(in_line)?;
         }
-        Ok(properties)
+        Ok(())
     }
 
     /// Sets a property; it replaces an earlier value.
@@ -60,17 +85,17 @@ impl Properties {
             return Err(Error::new(ErrorKind::Unsupported, format!("property {name}: {why}")));
         }
         if names::WITHOUT_EFFECT.contains(&name.as_str()) {
-            if !self.0.contains_key(&name) {
+            if !self.values.contains_key(&name) {
                 tracing::warn!(name, "property has no effect in this client");
             }
-        } else if !names::READ.contains(&name.as_str()) {
+        } else if !self.is_read(&name) {
             let error = Error::new(ErrorKind::Config, format!("property {name:?} is not known"));
-            return Err(match names::nearest(&name) {
+            return Err(match names::nearest(&name, self.more) {
                 Some(nearest) => error.with_hint(format!("did you mean {nearest}?")),
                 None => error.with_hint("the names are those of Kafka's Java clients"),
             });
         }
-        self.0.insert(name, value);
+        self.values.insert(name, value);
         Ok(())
     }
 
@@ -99,7 +124,7 @@ impl Properties {
         for (variable, value) in variables {
             let Some(name) = variable.strip_prefix(prefix) else { continue };
             let name = name.to_ascii_lowercase().replace('_', ".");
-            if names::READ.contains(&name.as_str()) {
+            if self.is_read(&name) {
                 self.set(name, value)?;
             }
         }
@@ -108,7 +133,11 @@ impl Properties {
 
     /// The value of a property.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn is_read(&self, name: &str) -> bool {
+        names::READ.contains(&name) || self.more.contains(&name)
     }
 }
 
@@ -118,7 +147,7 @@ impl fmt::Debug for Properties {
             let value = if names::is_secret(name) { "[hidden]".to_owned() } else { value.clone() };
             (name.clone(), value)
         };
-        f.debug_map().entries(self.0.iter().map(shown)).finish()
+        f.debug_map().entries(self.values.iter().map(shown)).finish()
     }
 }
 
@@ -231,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn an_application_has_names_of_its_own() {
+        let mut properties = Properties::with_names(&["parallelism"]);
+        properties.set_entry("parallelism=2").unwrap();
+        assert_eq!(properties.value("parallelism"), Some("2"));
+        let error = properties.set("paralelism", "2").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean parallelism?"), "{error}");
+        assert!(Properties::new().set("parallelism", "2").is_err());
+    }
+
+    #[test]
     fn a_broken_escape_is_an_error() {
         for text in ["client.id=\\u12", "client.id=\\u12g4", "client.id=\\ud800"] {
             assert_eq!(Properties::parse(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
@@ -262,6 +301,6 @@ mod tests {
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         properties.set_from_environment("KAFKA_", variables).unwrap();
         assert_eq!(properties.value("bootstrap.servers"), Some("h:1"));
-        assert_eq!(properties.0.len(), 1);
+        assert_eq!(properties.values.len(), 1);
     }
 }
