@@ -21,7 +21,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
 /// Layers of `dataflow/src`.
 const DATAFLOW_LAYERS: &[&[&str]] = &[
     &["error"],
-    &["config", "metrics", "time", "format", "memory"],
+    &["config", "metrics", "time", "format"],
     &["state"],
     &["checkpoint"],
     &["engine"],

@@ -1,2 +1,9 @@
 //! The `tidewater` binary.
-fn main() {}
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

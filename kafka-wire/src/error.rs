@@ -59,6 +59,7 @@ struct Inner {
     partition: Option<TopicPartition>,
     offset: Option<i64>,
     possibly_written: bool,
+    abortable: bool,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
     hint: Option<Cow<'static, str>>,
 }
@@ -74,6 +75,7 @@ impl Error {
             partition: None,
             offset: None,
             possibly_written: false,
+            abortable: false,
             cause: None,
             hint: None,
         }))
@@ -117,6 +119,12 @@ impl Error {
     #[must_use]
     pub fn with_possibly_written(self) -> Self {
         self.with(|inner| inner.possibly_written = true)
+    }
+
+    /// Marks that the open transaction can only be aborted; then the producer can go on.
+    #[must_use]
+    pub fn with_abortable(self) -> Self {
+        self.with(|inner| inner.abortable = true)
     }
 
     /// Adds what caused it.
@@ -189,6 +197,11 @@ impl Error {
                 | ErrorKind::Closed
                 | ErrorKind::Tls
         )
+    }
+
+    /// The open transaction can only be aborted; then the producer can go on with the next.
+    pub fn is_abortable(&self) -> bool {
+        self.0.abortable && !self.is_fatal()
     }
 
     /// A produce whose fate is unknown: the records may be in the log, now or later.

@@ -1,4 +1,3 @@
 //! The suites on real Apache Kafka, with Kafka's own tools and Java client as independent witnesses.
 
 mod harness;
-mod protocol;

@@ -85,7 +85,7 @@ where
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
-pub(super) fn now() -> Instant {
+fn now() -> Instant {
     Instant::now()
 }
 

@@ -1,0 +1,79 @@
+//! `tidewater perf`: what the client costs, as one line of JSON that compares with that of other clients.
+
+mod payload;
+mod produce;
+mod usage;
+
+use clap::{Args, Subcommand, ValueEnum};
+use kafka_wire::Result;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Write keyed records, idempotent with acks=all, each counted when it is acknowledged.
+    Produce(Options),
+}
+
+/// The options of all measurements; those that make no difference to one are accepted by it.
+#[derive(Args)]
+pub(super) struct Options {
+    /// Brokers to start from.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    /// The topic.
+    #[arg(long)]
+    topic: String,
+    /// How many records.
+    #[arg(long)]
+    records: u64,
+    /// Bytes of key and value together.
+    #[arg(long, default_value_t = 100)]
+    size: usize,
+    /// What records are compressed with.
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    codec: Codec,
+    /// Who must have a record before it counts as written.
+    #[arg(long, default_value = "all")]
+    acks: String,
+    /// How long a batch waits for more records.
+    #[arg(long, default_value_t = 5)]
+    linger_ms: u64,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// Records per second, of the latency measurement.
+    #[arg(long, default_value_t = 1000)]
+    rate: u64,
+    /// Any other property, as name=value.
+    #[arg(long)]
+    set: Vec<String>,
+}
+
+/// Compression codecs by Kafka's names.
+#[derive(Clone, Copy, ValueEnum)]
+enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Measures, and prints the line.
+pub(super) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Produce(options) => produce::run(options),
+    }
+}
+
+impl Codec {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}

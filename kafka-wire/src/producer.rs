@@ -1,0 +1,31 @@
+//! The producer: records become batches on the caller's thread, batches reach the log once and in order.
+//! Layer 7.
+//!
+//! ```text
+//! send → partitioner → accumulator (open batch, sealed by size or linger) → sender (order, sequences,
+//! retries) → one request per broker, up to five unanswered → completion of the batch → receipts
+//! ```
+
+mod accumulator;
+mod batch;
+mod partitioner;
+mod pool;
+mod receipt;
+mod record;
+mod role;
+mod sender;
+mod verdict;
+mod waiters;
+
+pub use accumulator::TopicShape;
+#[cfg(feature = "net")]
+pub(crate) use accumulator::{Accumulator, AccumulatorConfig, Moment, ReadyBatch, SealJob};
+pub use batch::{Batch, Done};
+pub use partitioner::partition_for_key;
+pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
+#[cfg(feature = "net")]
+pub(crate) use receipt::{Completion, block_on};
+pub use record::Record;
+pub use role::{Command, ProducerRole, TopicListener};
+#[cfg(feature = "net")]
+pub(crate) use waiters::WaitReason;

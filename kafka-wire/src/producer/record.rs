@@ -1,0 +1,80 @@
+//! What is sent: one record, borrowed from the caller.
+
+use crate::record::Header;
+
+/// A record on its way to a topic. Everything is borrowed: sending copies it once, into its batch.
+///
+/// ```
+/// use kafka_wire::Record;
+/// let record = Record::to("orders").key("42").value(r#"{"amount": 7}"#);
+/// assert_eq!(record.topic, "orders");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The partition; by default the key's, or without a key one of the producer's choice.
+    pub partition: Option<i32>,
+    /// Milliseconds since 1970; by default the time of the send, to within 10 ms.
+    pub timestamp_ms: Option<i64>,
+    /// The key, where there is one: equal keys go to equal partitions, as with every other Kafka client.
+    pub key: Option<&'a [u8]>,
+    /// The value; none is a tombstone in a compacted topic.
+    pub value: Option<&'a [u8]>,
+    /// Headers, in order; keys may repeat.
+    pub headers: &'a [Header<'a>],
+}
+
+impl<'a> Record<'a> {
+    /// A record without key and value for `topic`.
+    pub fn to(topic: &'a str) -> Self {
+        Self { topic, partition: None, timestamp_ms: None, key: None, value: None, headers: &[] }
+    }
+
+    /// Sets the partition.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Sets the timestamp, in milliseconds since 1970.
+    #[must_use]
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+
+    /// Sets the key.
+    #[must_use]
+    pub fn key(mut self, key: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.key = Some(key.as_ref());
+        self
+    }
+
+    /// Sets the value.
+    #[must_use]
+    pub fn value(mut self, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.value = Some(value.as_ref());
+        self
+    }
+
+    /// Sets the headers.
+    #[must_use]
+    pub fn headers(mut self, headers: &'a [Header<'a>]) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The most bytes it can take in a batch: every length in its longest form.
+    pub(crate) fn size_max(&self) -> usize {
+        // Length 5, attributes 1, timestamp delta 10, offset delta 5, key length 5, value length 5, header
+        // count 5; each header two lengths.
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|header| 10 + header.key.len() + header.value.map_or(0, <[u8]>::len))
+            .sum();
+        36 + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}

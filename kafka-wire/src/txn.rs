@@ -1,0 +1,533 @@
+//! Producer ids and transactions (KIP-98, KIP-360, KIP-447, KIP-890). Layer 6.
+//!
+//! A value without connections: [`Transactions::poll_call`] says which coordinator to ask what, one call
+//! at a time; [`Transactions::handle_response`] takes the answer. Batches are the producer's: it asks
+//! whether a partition may be written to, and says when all of them have met their fate.
+//!
+//! ```text
+//! Fresh --init--> Initializing --> Ready --begin--> Open --commit/abort--> Ending --> Ready
+//!                                                    | a batch or an offset failed
+//!                                                    v
+//!                                                 Doomed --abort--> Ending --> Ready     Broken: for ever
+//! ```
+//!
+//! Protocol 2 (`transaction.version` ≥ 2): brokers add partitions by themselves, and each EndTxn raises
+//! the epoch, so that nothing late can reach the next transaction. Protocol 1 has neither: whatever
+//! ended in doubt is followed by InitProducerId before the next transaction (KAFKA-17754).
+
+mod calls;
+mod offsets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use offsets::{GroupMetadata, OffsetToCommit};
+
+use crate::cluster::CoordinatorKind;
+use crate::engine::Target;
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::protocol::request::{Request, Response};
+use crate::reply::Reply;
+use crate::time::{Backoff, Rng};
+use crate::types::{ProducerIdentity, TopicPartition};
+use calls::{Answer, Call};
+use offsets::PendingOffsets;
+
+/// What it takes from the producer's configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct TransactionsConfig {
+    /// `None` for a producer that is only idempotent: it needs an identity and nothing else.
+    pub(crate) transactional_id: Option<Arc<str>>,
+    /// After this the coordinator aborts a transaction (`transaction.timeout.ms`).
+    pub(crate) timeout: Duration,
+    /// How long a call is repeated before its outcome counts as unknown (`max.block.ms`).
+    pub(crate) patience: Duration,
+    pub(crate) retry_backoff: Backoff,
+    pub(crate) seed: u64,
+}
+
+/// How transactions are spoken about with the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// `transaction.version` 0 and 1.
+    V1,
+    /// `transaction.version` 2 (KIP-890).
+    V2,
+}
+
+#[derive(Debug)]
+enum State {
+    Fresh,
+    Initializing(Vec<Reply<ProducerIdentity>>),
+    Ready,
+    Open,
+    /// To be aborted: why.
+    Doomed(Error),
+    Ending {
+        commit: bool,
+        reply: Reply<()>,
+    },
+    /// Nothing works any more: why.
+    Broken(Error),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Transactions {
+    config: TransactionsConfig,
+    state: State,
+    identity: Option<ProducerIdentity>,
+    protocol: Protocol,
+    /// Protocol 1: partitions the coordinator knows to be in the transaction, and those to be told.
+    added: BTreeSet<TopicPartition>,
+    to_add: BTreeSet<TopicPartition>,
+    offsets: VecDeque<PendingOffsets>,
+    /// Whether the coordinator may know of the transaction, so that there is something to end.
+    is_begun: bool,
+    /// Protocol 1: something may still arrive late, so the epoch must be raised before the next begin.
+    is_in_doubt: bool,
+    /// The call that is being made, repeated until its deadline.
+    current: Option<Current>,
+    rng: Rng,
+}
+
+#[derive(Debug)]
+struct Current {
+    call: Call,
+    deadline: Instant,
+    failures: u32,
+    /// When to (re)send; `None` while an answer is awaited.
+    send_at: Option<Instant>,
+    /// An attempt may have been executed though no answer came.
+    is_indefinite: bool,
+}
+
+impl Transactions {
+    pub(crate) fn new(config: TransactionsConfig) -> Self {
+        Self {
+            rng: Rng::new(config.seed),
+            config,
+            state: State::Fresh,
+            identity: None,
+            protocol: Protocol::V1,
+            added: BTreeSet::new(),
+            to_add: BTreeSet::new(),
+            offsets: VecDeque::new(),
+            is_begun: false,
+            is_in_doubt: false,
+            current: None,
+        }
+    }
+
+    /// Who writes, once that is known and certain.
+    pub(crate) fn identity(&self) -> Option<ProducerIdentity> {
+        match self.state {
+            State::Fresh | State::Initializing(_) | State::Broken(_) => None,
+            _ if self.is_renewing() => None,
+            _ => self.identity,
+        }
+    }
+
+    pub(crate) fn transactional_id(&self) -> Option<&Arc<str>> {
+        self.config.transactional_id.as_ref()
+    }
+
+    /// The protocol of the transaction that is open.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Whether nothing works any more: why.
+    pub(crate) fn broken(&self) -> Option<&Error> {
+        match &self.state {
+            State::Broken(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether batches of a transaction are taken; if not, why.
+    ///
+    /// # Errors
+    /// `Usage` outside a transaction, the reason when it must be aborted or nothing works any more.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Doomed(error) => Err(error.clone().with_abortable()),
+            State::Broken(error) => Err(error.clone()),
+            _ => Err(Error::new(ErrorKind::Usage, "write without an open transaction")
+                .with_hint("begin one first")),
+        }
+    }
+
+    /// Whether a commit or an abort is under way.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending { .. })
+    }
+
+    /// Whether it waits for an abort.
+    pub(crate) fn is_doomed(&self) -> bool {
+        matches!(self.state, State::Doomed(_))
+    }
+
+    /// Asks for an identity: fences an older producer of the same transactional id, and waits until what
+    /// that one left is committed or aborted.
+    pub(crate) fn init(&mut self, now: Instant, reply: Reply<ProducerIdentity>) {
+        match &mut self.state {
+            State::Initializing(replies) => replies.push(reply),
+            State::Fresh => {
+                self.state = State::Initializing(vec![reply]);
+                self.start(now, Call::InitProducerId { renew: None });
+            }
+            State::Broken(error) => reply.send(Err(error.clone())),
+            _ => match self.identity {
+                Some(identity) => reply.send(Ok(identity)),
+                None => reply.send(Err(Error::new(ErrorKind::Usage, "there is no producer id to tell"))),
+            },
+        }
+    }
+
+    /// Asks for the identity of a producer that is only idempotent, unless that is under way.
+    pub(crate) fn start_idempotent(&mut self, now: Instant) {
+        if matches!(self.state, State::Fresh) {
+            self.state = State::Initializing(Vec::new());
+            self.start(now, Call::InitProducerId { renew: None });
+        }
+    }
+
+    /// Another identity for a producer that is only idempotent: its epochs are used up.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        if matches!(self.state, State::Ready) && self.current.is_none() {
+            self.identity = None;
+            self.state = State::Initializing(Vec::new());
+            self.start(now, Call::InitProducerId { renew: None });
+        }
+    }
+
+    /// Begins a transaction. `protocol` is what the cluster speaks now.
+    ///
+    /// # Errors
+    /// `Usage` in any other state than ready; what broke the producer.
+    pub(crate) fn begin(&mut self, now: Instant, protocol: Protocol) -> Result<()> {
+        match &self.state {
+            State::Ready => {}
+            State::Broken(error) => return Err(error.clone()),
+            State::Doomed(error) => return Err(error.clone().with_abortable()),
+            State::Fresh | State::Initializing(_) => {
+                return Err(Error::new(ErrorKind::Usage, "begin a transaction before init has succeeded"));
+            }
+            State::Open | State::Ending { .. } => {
+                return Err(Error::new(ErrorKind::Usage, "begin a transaction while another is open"));
+            }
+        }
+        self.protocol = protocol;
+        self.state = State::Open;
+        self.is_begun = false;
+        self.added.clear();
+        self.to_add.clear();
+        if std::mem::take(&mut self.is_in_doubt) {
+            self.start(now, Call::InitProducerId { renew: self.identity });
+        }
+        Ok(())
+    }
+
+    /// Whether the epoch is being raised at the beginning of a transaction.
+    fn is_renewing(&self) -> bool {
+        matches!(&self.current, Some(Current { call: Call::InitProducerId { .. }, .. }))
+    }
+
+    /// Whether `partition` may be written to now; under protocol 1 the coordinator must know first, and is
+    /// told.
+    pub(crate) fn admit(&mut self, partition: &TopicPartition) -> bool {
+        if self.config.transactional_id.is_none() {
+            return true;
+        }
+        if !matches!(self.state, State::Open | State::Ending { commit: true, .. }) || self.is_renewing() {
+            return false;
+        }
+        if self.protocol == Protocol::V2 || self.added.contains(partition) {
+            self.is_begun = true;
+            return true;
+        }
+        if !self.to_add.contains(partition) {
+            self.to_add.insert(partition.clone());
+        }
+        false
+    }
+
+    /// Adds consumed offsets to the transaction; they count when it commits.
+    pub(crate) fn send_offsets(
+        &mut self,
+        group: GroupMetadata,
+        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        reply: Reply<()>,
+    ) {
+        match self.check_open() {
+            Ok(()) => self.offsets.push_back(PendingOffsets::new(group, offsets, reply)),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    /// A batch of the transaction failed: it can only be aborted.
+    pub(crate) fn doom(&mut self, error: Error) {
+        self.is_in_doubt |= error.possibly_written();
+        if error.is_fatal() {
+            return self.break_down(error);
+        }
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Open => self.state = State::Doomed(error.clone()),
+            State::Ending { commit: true, reply } => {
+                self.state = State::Doomed(error.clone());
+                reply.send(Err(error.clone().with_abortable()));
+            }
+            other => self.state = other,
+        }
+        self.fail_offsets(&error.with_abortable());
+    }
+
+    fn fail_offsets(&mut self, error: &Error) {
+        if matches!(
+            &self.current,
+            Some(Current { call: Call::AddOffsets | Call::CommitOffsets | Call::AddPartitions { .. }, .. })
+        ) {
+            // Its answer will be of no interest; but what it asked for may have been done.
+            self.is_in_doubt = true;
+            self.current = None;
+        }
+        for pending in std::mem::take(&mut self.offsets) {
+            pending.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Ends the transaction: as soon as all its batches and offsets are acknowledged, or for an abort as
+    /// soon as nothing of it is on the wire.
+    pub(crate) fn end(&mut self, commit: bool, reply: Reply<()>) {
+        match &self.state {
+            State::Open => {}
+            State::Doomed(_) if !commit => {}
+            State::Doomed(error) => return reply.send(Err(error.clone().with_abortable())),
+            State::Broken(error) => return reply.send(Err(error.clone())),
+            _ => {
+                let what = if commit { "commit" } else { "abort" };
+                let error = Error::new(ErrorKind::Usage, format!("{what} without an open transaction"));
+                return reply.send(Err(error));
+            }
+        }
+        if !commit {
+            self.to_add.clear();
+            let error = Error::new(ErrorKind::Usage, "the transaction was aborted before this was done");
+            self.fail_offsets(&error);
+        }
+        self.state = State::Ending { commit, reply };
+    }
+
+    /// Nothing works any more.
+    pub(crate) fn break_down(&mut self, error: Error) {
+        self.current = None;
+        match std::mem::replace(&mut self.state, State::Broken(error.clone())) {
+            State::Initializing(replies) => {
+                replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
+            }
+            State::Ending { reply, .. } => reply.send(Err(error.clone())),
+            // The first reason is the one that explains the rest.
+            State::Broken(first) => self.state = State::Broken(first),
+            _ => {}
+        }
+        for pending in std::mem::take(&mut self.offsets) {
+            pending.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// The next call to make, if any. `is_drained`: no batch of the transaction is without its fate, and
+    /// none is on the wire.
+    pub(crate) fn poll_call(&mut self, now: Instant, is_drained: bool) -> Option<(Target, Box<dyn Request>)> {
+        if self.current.is_none() {
+            let call = self.next_call(is_drained)?;
+            self.start(now, call);
+        }
+        let current = self.current.as_mut()?;
+        if current.send_at.is_none_or(|time| now < time) {
+            return None;
+        }
+        current.send_at = None;
+        let call = current.call.clone();
+        Some((self.target(&call), self.request(&call)))
+    }
+
+    fn next_call(&mut self, is_drained: bool) -> Option<Call> {
+        let is_ending = match &self.state {
+            State::Open => false,
+            State::Ending { .. } => true,
+            _ => return None,
+        };
+        if !self.to_add.is_empty() {
+            return Some(Call::AddPartitions { partitions: self.to_add.iter().cloned().collect() });
+        }
+        if let Some(pending) = self.offsets.front() {
+            let is_to_add = self.protocol == Protocol::V1 && !pending.is_group_added;
+            return Some(if is_to_add { Call::AddOffsets } else { Call::CommitOffsets });
+        }
+        if !is_ending || !is_drained {
+            return None;
+        }
+        let State::Ending { commit, .. } = self.state else { return None };
+        if self.is_begun {
+            return Some(Call::End { commit });
+        }
+        // The coordinator has never heard of it: there is nothing to end.
+        self.ended(Ok(()));
+        None
+    }
+
+    fn start(&mut self, now: Instant, call: Call) {
+        // Under protocol 2 the call itself puts the group into the transaction.
+        self.is_begun |= matches!(call, Call::CommitOffsets);
+        self.current = Some(Current {
+            call,
+            deadline: now + self.config.patience,
+            failures: 0,
+            send_at: Some(now),
+            is_indefinite: false,
+        });
+    }
+
+    /// The answer to the last call. What it returns is to be forgotten: that coordinator is another now.
+    pub(crate) fn handle_response(
+        &mut self,
+        now: Instant,
+        response: Result<Response>,
+    ) -> Option<(CoordinatorKind, Arc<str>)> {
+        let current = self.current.take()?;
+        let answer = match response {
+            Ok(response) => match self.read(&current.call, response) {
+                Ok(answer) => answer,
+                // What was answered is not known: as good as no answer.
+                Err(error) => Answer::Lost(error),
+            },
+            Err(error) => Answer::Lost(error),
+        };
+        match answer {
+            Answer::Done { identity } => self.done(current.call, identity),
+            Answer::Lost(error) => {
+                let is_indefinite =
+                    current.is_indefinite || error.possibly_written() || error.kind() == ErrorKind::Protocol;
+                let is_worth_another = error.is_retriable() || error.kind() == ErrorKind::Protocol;
+                let current = Current { is_indefinite, ..current };
+                if is_worth_another {
+                    self.try_again(now, current, error)
+                } else {
+                    self.failed(current, error)
+                }
+            }
+            Answer::Retry(error) => self.try_again(now, current, error),
+            Answer::Moved(error) => {
+                let moved = self.coordinator(&current.call);
+                self.try_again(now, current, error);
+                return moved;
+            }
+            Answer::Abortable(error) => self.failed(current, error),
+            Answer::Fatal(error) => {
+                let error = if current.is_indefinite { error.with_possibly_written() } else { error };
+                self.break_down(error);
+            }
+        }
+        None
+    }
+
+    fn try_again(&mut self, now: Instant, mut current: Current, error: Error) {
+        if now >= current.deadline {
+            let text = format!(
+                "{} within max.block.ms={}",
+                current.call.describe(),
+                self.config.patience.as_millis()
+            );
+            let timeout = Error::new(ErrorKind::Timeout, text).with_cause(error);
+            return self.failed(current, timeout);
+        }
+        current.failures += 1;
+        // Markers of the transaction before are written within milliseconds (as Java, which waits 20 ms).
+        let is_brief = error.code() == Some(ErrorCode::CONCURRENT_TRANSACTIONS) && current.failures < 10;
+        let delay = if is_brief {
+            Duration::from_millis(20)
+        } else {
+            self.config.retry_backoff.delay(current.failures, &mut self.rng)
+        };
+        tracing::debug!(call = current.call.describe(), %error, ?delay, "to be asked again");
+        current.send_at = Some(now + delay);
+        self.current = Some(current);
+    }
+
+    /// The call has failed for good.
+    fn failed(&mut self, current: Current, error: Error) {
+        let error = if current.is_indefinite { error.with_possibly_written() } else { error };
+        self.is_in_doubt |= current.is_indefinite;
+        match current.call {
+            Call::InitProducerId { .. } => match std::mem::replace(&mut self.state, State::Fresh) {
+                State::Initializing(replies) => {
+                    replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
+                }
+                // At the beginning of a transaction: without a certain epoch there is none.
+                other => {
+                    self.state = other;
+                    self.break_down(error);
+                }
+            },
+            Call::End { commit: true } if error.code() == Some(ErrorCode::TRANSACTION_ABORTABLE) => {
+                self.doom(error)
+            }
+            // Whether it was committed cannot be told from here: the producer must not go on by itself.
+            Call::End { .. } => self.break_down(error),
+            Call::AddPartitions { .. } | Call::AddOffsets | Call::CommitOffsets => self.doom(error),
+        }
+    }
+
+    fn done(&mut self, call: Call, identity: Option<ProducerIdentity>) {
+        self.identity = identity.or(self.identity);
+        match call {
+            Call::InitProducerId { .. } => {
+                if let State::Initializing(_) = self.state
+                    && let State::Initializing(replies) = std::mem::replace(&mut self.state, State::Ready)
+                    && let Some(identity) = self.identity
+                {
+                    replies.into_iter().for_each(|reply| reply.send(Ok(identity)));
+                }
+            }
+            Call::AddPartitions { partitions } => {
+                self.is_begun = true;
+                for partition in partitions {
+                    self.to_add.remove(&partition);
+                    self.added.insert(partition);
+                }
+            }
+            Call::AddOffsets => {
+                self.is_begun = true;
+                if let Some(pending) = self.offsets.front_mut() {
+                    pending.is_group_added = true;
+                }
+            }
+            Call::CommitOffsets => {
+                if let Some(pending) = self.offsets.pop_front() {
+                    pending.reply.send(Ok(()));
+                }
+            }
+            Call::End { .. } => self.ended(Ok(())),
+        }
+    }
+
+    fn ended(&mut self, outcome: Result<()>) {
+        if self.protocol == Protocol::V2 {
+            // The raised epoch shuts out whatever is late.
+            self.is_in_doubt = false;
+        }
+        if let State::Ending { reply, .. } = std::mem::replace(&mut self.state, State::Ready) {
+            reply.send(outcome);
+        }
+    }
+
+    /// When [`Self::poll_call`] should be called at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.current.as_ref()?.send_at
+    }
+}
