@@ -20,7 +20,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
 
 /// Layers of `dataflow/src`.
 const DATAFLOW_LAYERS: &[&[&str]] = &[
-    &["error"],
+    &["decimal", "error"],
     &["config", "metrics", "time", "format"],
     &["state"],
     &["checkpoint"],

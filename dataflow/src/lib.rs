@@ -6,6 +6,7 @@ pub mod config;
 mod decimal;
 mod error;
 pub mod format;
+pub mod metrics;
 pub mod state;
 pub mod time;
 pub mod window;
