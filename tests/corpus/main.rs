@@ -5,6 +5,8 @@
 mod frame;
 #[path = "../../fuzz/src/messages.rs"]
 mod messages;
+#[path = "../../fuzz/src/record_batch.rs"]
+mod record_batch;
 
 use std::fs;
 use std::path::Path;
@@ -31,4 +33,9 @@ fn frame() {
 #[test]
 fn messages() {
     replay("messages", messages::run);
+}
+
+#[test]
+fn record_batch() {
+    replay("record_batch", record_batch::run);
 }
