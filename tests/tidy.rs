@@ -21,7 +21,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
 /// Layers of `dataflow/src`.
 const DATAFLOW_LAYERS: &[&[&str]] = &[
     &["decimal", "error"],
-    &["config", "metrics", "time", "format"],
+    &["config", "metrics", "time", "format", "memory"],
     &["state"],
     &["checkpoint"],
     &["engine"],

@@ -145,7 +145,8 @@ fn peer_records(values: &[Vec<u8>]) -> Vec<peer::Record> {
         producer_epoch: -1,
         timestamp_type: peer::TimestampType::Creation,
         offset: index as i64,
-        sequence: -1,
+        // Its encoder starts a new batch wherever offset and sequence do not go up together.
+        sequence: index as i32,
         timestamp: 1_700_000_000_000 + index as i64,
         key: None,
         value: Some(Bytes::copy_from_slice(value)),

@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use self::core::Core;
 pub use call::{Lane, Target};
+pub(crate) use discovery::read_topic;
 
 use crate::config::{ClientConfig, HostPort};
 pub use crate::connection::Token;

@@ -1,6 +1,7 @@
 //! A native Kafka client in pure Rust.
 
 // Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).
+mod admin;
 mod cluster;
 pub mod config;
 mod connection;
@@ -21,9 +22,15 @@ mod time;
 mod txn;
 mod types;
 
+pub use admin::cluster::ClusterDescription;
+pub use admin::configs::{ConfigChange, ConfigEntry};
+pub use admin::groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
+pub use admin::records::{ListedOffset, OffsetSpec};
+pub use admin::topics::NewTopic;
 pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
 #[cfg(feature = "net")]
+pub use net::admin::{Admin, Results};
 pub use net::{DeliveryCallback, Producer, TransactionalProducer};
 pub use producer::{BatchMetadata, BatchReceipt, Receipt, Record, RecordMetadata, partition_for_key};
 pub use record::{Compression, Header, Headers, RecordRef};

@@ -3,6 +3,7 @@
 //! Each handle has a thread of its own that drives one engine, so that a handle works from any thread and
 //! under any async runtime or none.
 
+pub(crate) mod admin;
 mod buffers;
 mod dial;
 pub(crate) mod driver;

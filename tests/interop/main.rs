@@ -1,3 +1,4 @@
 //! The suites on real Apache Kafka, with Kafka's own tools and Java client as independent witnesses.
 
 mod harness;
+mod protocol;

@@ -69,7 +69,7 @@ impl Vector {
     }
 }
 
-fn bytes_of(hex: &str) -> Bytes {
+pub(crate) fn bytes_of(hex: &str) -> Bytes {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hexadecimal digit") as u8;
     hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }

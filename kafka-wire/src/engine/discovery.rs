@@ -1,7 +1,6 @@
 //! Metadata and coordinators: when they are asked for, and what becomes of the answers.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,9 +12,9 @@ use super::core::Purpose;
 use crate::cluster::{Broker, CoordinatorKind, Partition, Topic, TopicUpdate};
 use crate::config::HostPort;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::protocol::messages::{ApiKey, FindCoordinatorRequest, StrBytes};
+use crate::protocol::messages::{FindCoordinatorRequest, StrBytes};
 use crate::protocol::metadata::{MetadataRequest, MetadataResponse, TopicMetadata};
-use crate::protocol::request::{FrameBuilder, Plain, Request, Response};
+use crate::protocol::request::{ByVersion, Response};
 use crate::types::BrokerId;
 
 /// When to ask for what.
@@ -115,7 +114,7 @@ impl Core {
             })
             .collect();
         for (kind, key) in due {
-            let request = Box::new(FindCoordinator { kind, key: Arc::clone(&key) });
+            let request = Box::new(find_coordinator(kind, &key));
             self.call_for(now, Purpose::FindCoordinator(kind, key), Target::Any, request, timeout);
         }
     }
@@ -217,7 +216,7 @@ impl Core {
     }
 }
 
-fn read_topic(topic: TopicMetadata) -> Result<Topic, ErrorCode> {
+pub(crate) fn read_topic(topic: TopicMetadata) -> Result<Topic, ErrorCode> {
     if let Some(code) = topic.error {
         return Err(code);
     }
@@ -240,31 +239,16 @@ fn read_topic(topic: TopicMetadata) -> Result<Topic, ErrorCode> {
 }
 
 /// FindCoordinator names its keys in one field up to version 3, in another from 4 (KIP-699).
-#[derive(Debug)]
-struct FindCoordinator {
-    kind: CoordinatorKind,
-    key: Arc<str>,
-}
-
-impl Request for FindCoordinator {
-    fn api(&self) -> ApiKey {
-        ApiKey::FindCoordinator
-    }
-
-    fn versions(&self) -> RangeInclusive<i16> {
-        1..=6
-    }
-
-    fn encode(&self, version: i16, frame: &mut FrameBuilder) -> Result<()> {
-        let key = StrBytes::from_string(self.key.to_string());
-        let mut request = FindCoordinatorRequest::default().with_key_type(self.kind.to_wire());
+fn find_coordinator(kind: CoordinatorKind, key: &str) -> ByVersion<FindCoordinatorRequest> {
+    let key = StrBytes::from_string(key.to_owned());
+    ByVersion::new(1..=6, move |version| {
+        let request = FindCoordinatorRequest::default().with_key_type(kind.to_wire());
         if version >= 4 {
-            request.coordinator_keys = vec![key];
+            request.with_coordinator_keys(vec![key.clone()])
         } else {
-            request.key = key;
+            request.with_key(key.clone())
         }
-        Plain::new(request).encode(version, frame)
-    }
+    })
 }
 
 fn read_coordinator(response: Response, kind: CoordinatorKind, key: &str) -> Result<Broker> {

@@ -85,7 +85,7 @@ where
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

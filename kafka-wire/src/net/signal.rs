@@ -1,6 +1,7 @@
 //! Waking the driver from other threads, and the queue of commands that goes with it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,18 +67,15 @@ impl Signal {
 const COMMANDS_MAX: usize = 100_000;
 
 /// Commands on their way to a driver.
-#[derive(Debug)]
 pub(crate) struct Mailbox<C> {
     shared: Arc<Shared<C>>,
     signal: Arc<Signal>,
 }
 
-#[derive(Debug)]
 struct Shared<C> {
     queue: Mutex<Queue<C>>,
 }
 
-#[derive(Debug)]
 struct Queue<C> {
     commands: VecDeque<C>,
     closed: bool,
@@ -137,8 +135,13 @@ pub(crate) fn reply<T: Send + 'static>() -> (Reply<T>, impl Future<Output = Resu
     (reply, async move { receiver.await.unwrap_or_else(closed) })
 }
 
+impl<C> fmt::Debug for Mailbox<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
 /// The driver's end of a [`Mailbox`].
-#[derive(Debug)]
 pub(crate) struct MailboxFeed<C>(Arc<Shared<C>>);
 
 impl<C: Send> Feed for MailboxFeed<C> {

@@ -33,6 +33,7 @@ pub(super) enum Fault {
     Count { count: usize, min_bytes: usize, left: usize },
     ManyItems { count: usize, limit: usize },
     ManyTags { count: usize, limit: usize },
+    TagNumber(u32),
     TagOrder { tag: u32, after: u32 },
     TagLength { tag: u32, length: usize },
     Trailing(usize),
@@ -53,6 +54,7 @@ impl fmt::Display for Malformed {
             }
             Fault::ManyItems { count, limit } => write!(f, "{count} items, limit {limit}"),
             Fault::ManyTags { count, limit } => write!(f, "{count} tagged fields, limit {limit}"),
+            Fault::TagNumber(tag) => write!(f, "tagged field {tag}, limit {}", i32::MAX),
             Fault::TagOrder { tag, after } => write!(f, "tagged field {tag} after {after}"),
             Fault::TagLength { tag, length } => {
                 write!(f, "tagged field {tag} does not fill its {length} bytes")
@@ -295,6 +297,10 @@ impl<'a> Reader<'a> {
         let mut previous = None;
         for _ in 0..count {
             let tag = self.varint()?;
+            // Java's and kafka-protocol's tags are i32.
+            if tag > i32::MAX as u32 {
+                return self.fault(Fault::TagNumber(tag));
+            }
             if let Some(after) = previous.filter(|after| *after >= tag) {
                 return self.fault(Fault::TagOrder { tag, after });
             }
@@ -375,6 +381,7 @@ mod tests {
         assert_eq!(reader.left(), 0);
         assert_eq!(fault_of(&[2, 1, 1, 7, 1, 1, 7], read), Fault::TagOrder { tag: 1, after: 1 });
         assert_eq!(fault_of(&[2, 9, 0, 1, 1, 7], read), Fault::TagOrder { tag: 1, after: 9 });
+        assert_eq!(fault_of(&[1, 0x80, 0x80, 0x80, 0x80, 8, 0], read), Fault::TagNumber(1 << 31));
         assert_eq!(fault_of(&[1, 1, 2, 7, 7], read), Fault::TagLength { tag: 1, length: 2 });
         assert_eq!(fault_of(&[1, 1, 9, 7], read), Fault::Short { wanted: 9, left: 1 });
         assert_eq!(fault_of(&[1, 1, 0], read), Fault::Short { wanted: 1, left: 0 });

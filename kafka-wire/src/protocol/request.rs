@@ -68,6 +68,33 @@ impl<M: Exchange + Send> Request for Plain<M> {
     }
 }
 
+/// A message that has another shape in some versions: it is built when the version is known.
+pub struct ByVersion<M> {
+    versions: RangeInclusive<i16>,
+    build: Box<dyn Fn(i16) -> M + Send>,
+}
+
+impl<M: Message> ByVersion<M> {
+    /// What `build` makes for one of `versions`.
+    pub fn new(versions: RangeInclusive<i16>, build: impl Fn(i16) -> M + Send + 'static) -> Self {
+        Self { versions, build: Box::new(build) }
+    }
+}
+
+impl<M: Exchange + Send> Request for ByVersion<M> {
+    fn api(&self) -> ApiKey {
+        api_of::<M>()
+    }
+
+    fn versions(&self) -> RangeInclusive<i16> {
+        self.versions.clone()
+    }
+
+    fn encode(&self, version: i16, frame: &mut FrameBuilder) -> Result<()> {
+        Plain::new((self.build)(version)).encode(version, frame)
+    }
+}
+
 /// The key of the API that `M` calls.
 #[allow(clippy::expect_used, reason = "the crate's own constant is in the crate's own table")]
 pub fn api_of<M: Exchange>() -> ApiKey {

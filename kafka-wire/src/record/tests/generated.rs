@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn kafka_protocol_reads_what_we_write(records in vec(owned(), 1..20)) {
+    fn the_reference_reads_what_we_write(records in vec(owned(), 1..20)) {
         let records = as_reference_can(records);
         let mut set = encode(&records, Compression::NONE).freeze();
         let sets = reference::RecordBatchDecoder::decode_all(&mut set).unwrap();
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn we_read_what_kafka_protocol_writes(records in vec(owned(), 1..20)) {
+    fn we_read_what_the_reference_writes(records in vec(owned(), 1..20)) {
         let records = as_reference_can(records);
         let mut set = BytesMut::new();
         let options = reference::RecordEncodeOptions { version: 2, compression: reference::Compression::None };

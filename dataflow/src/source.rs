@@ -1,0 +1,158 @@
+//! Sources: what a job reads, in splits that are each read in order by one worker. Layer 5.
+
+pub mod memory;
+
+pub use memory::MemorySource;
+
+pub use crate::engine::ack::{Position, SplitId, SplitState};
+
+use std::task::{Context, Poll};
+
+use crate::engine::control::BoxFuture;
+use crate::engine::operator::source::{ErasedReader, ReadParcel};
+use crate::engine::parcel::{Data, Meta, Origin, Parcel};
+use crate::error::Result;
+use crate::time::WatermarkStrategy;
+
+/// Something to read from: names its splits, and opens a reader for a share of them on each worker.
+pub trait Source: Send + Sync + 'static {
+    /// What it yields.
+    type Item: Data;
+
+    /// The source's name, unique in its job and the same at every start: positions are kept under it.
+    fn uid(&self) -> &str;
+
+    /// How its event times become watermarks.
+    fn watermarks(&self) -> WatermarkStrategy;
+
+    /// Finds out which splits there are and where each begins. Called once at each start of the job, with the
+    /// splits that the manifest has, before any reader is opened. A split that the manifest lacks begins at its
+    /// start if there is a manifest.
+    fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>>;
+
+    /// Opens a reader on a worker's own thread.
+    ///
+    /// # Errors
+    /// When the reader cannot be made; the job fails then.
+    fn open(&self, assignment: Assignment) -> Result<Box<dyn Reader<Item = Self::Item>>>;
+}
+
+/// Reads a share of the splits, on a worker's thread. It never blocks.
+pub trait Reader {
+    /// What it yields.
+    type Item;
+
+    /// The next batch of one split, decoded; pending when there is none now, and then the context's waker is
+    /// woken when there is.
+    ///
+    /// A batch without records is a word about a split: its position moved across what holds no records, it
+    /// caught up, it ended. `hint` names the split whose event time is furthest behind: reading that first
+    /// bounds the windows that are open at a time. A split that was not assigned has been found while the
+    /// job runs; a reader takes those that [`SplitId::worker`] gives to its worker.
+    ///
+    /// # Errors
+    /// An error fails the job. It names the split and offset where it can.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        hint: Option<&SplitId>,
+    ) -> Poll<Result<ReadBatch<Self::Item>>>;
+}
+
+/// A batch of one split.
+#[derive(Clone, Debug)]
+pub struct ReadBatch<T> {
+    /// The split it was read from.
+    pub split: SplitId,
+    /// The items, in the order of the split.
+    pub items: Vec<T>,
+    /// The event time of each in milliseconds since 1970.
+    pub times_ms: Vec<i64>,
+    /// The offset of each, for messages.
+    pub offsets: Vec<i64>,
+    /// Where reading goes on behind this batch: the job resumes here when the batch has been committed.
+    pub position: Position,
+    /// How much memory the batch holds: what the job's bound on bytes under way counts.
+    pub bytes: usize,
+    /// The position equals both the last stable offset and the high watermark: for idleness. A split that
+    /// is down or behind an open transaction has not caught up.
+    pub caught_up: bool,
+    /// The bounded end is reached: nothing more comes from this split.
+    pub ended: bool,
+}
+
+/// What a start of the job asks of a source.
+#[derive(Clone, Debug)]
+pub struct SourceStart {
+    /// The splits as the newest manifest has them; `None` at the first start.
+    pub restored: Option<Vec<SplitState>>,
+    /// Read to the end as it is now (at the first start) and then end.
+    pub bounded: bool,
+}
+
+/// What a source reads from this start on.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The topics, each with the id that tells it from one of the same name created anew.
+    pub topics: Vec<(String, Option<String>)>,
+    /// All splits, with their positions and, in a bounded run, their ends.
+    pub splits: Vec<SplitState>,
+}
+
+/// A worker's share of a source.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The worker's number.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The splits to read, from these positions on.
+    pub splits: Vec<SplitState>,
+    /// Whether the run is bounded: no split is looked for that is not assigned.
+    pub bounded: bool,
+}
+
+/// A source of any item type.
+pub(crate) trait AnySource: Send + Sync {
+    fn uid(&self) -> &str;
+    fn watermarks(&self) -> WatermarkStrategy;
+    fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>>;
+    fn open(&self, assignment: Assignment) -> Result<Box<dyn ErasedReader>>;
+}
+
+impl<S: Source> AnySource for S {
+    fn uid(&self) -> &str {
+        Source::uid(self)
+    }
+
+    fn watermarks(&self) -> WatermarkStrategy {
+        Source::watermarks(self)
+    }
+
+    fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>> {
+        Source::prepare(self, start)
+    }
+
+    fn open(&self, assignment: Assignment) -> Result<Box<dyn ErasedReader>> {
+        Ok(Box::new(Erased(Source::open(self, assignment)?)))
+    }
+}
+
+struct Erased<T>(Box<dyn Reader<Item = T>>);
+
+impl<T: Data> ErasedReader for Erased<T> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, hint: Option<&SplitId>) -> Poll<Result<ReadParcel>> {
+        self.0.poll_read(cx, hint).map_ok(|batch| {
+            let origin = Origin { split: batch.split.clone(), offsets: batch.offsets };
+            let meta = Meta { times: batch.times_ms, origin: Some(origin) };
+            ReadParcel {
+                parcel: Parcel::new(batch.items, meta, None),
+                split: batch.split,
+                position: batch.position,
+                bytes: batch.bytes,
+                caught_up: batch.caught_up,
+                ended: batch.ended,
+            }
+        })
+    }
+}
