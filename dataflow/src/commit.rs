@@ -23,6 +23,11 @@ pub trait CommitStore: Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be reached, or another instance of the job has taken over.
     fn start(&self, job: &str) -> BoxFuture<'_, Result<Session>>;
+
+    /// Whether what is committed outlives the process: the state of operators must do so too, then.
+    fn is_durable(&self) -> bool {
+        true
+    }
 }
 
 /// A started run of a job, as its commit store sees it.

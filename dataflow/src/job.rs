@@ -59,20 +59,14 @@ pub struct Job {
     name: String,
     graph: Rc<RefCell<Graph>>,
     commits: Option<Arc<dyn CommitStore>>,
-    store: StateStore,
+    store: Option<StateStore>,
     observers: Vec<Observer>,
 }
 
 impl Job {
     /// A job without anything in it. Its name tells it from others: positions and state are kept under it.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            graph: Rc::default(),
-            commits: None,
-            store: StateStore::memory(),
-            observers: Vec::new(),
-        }
+        Self { name: name.into(), graph: Rc::default(), commits: None, store: None, observers: Vec::new() }
     }
 
     /// Adds a source.
@@ -87,9 +81,9 @@ impl Job {
         self
     }
 
-    /// Says where the state of operators is kept. Without it, it is in memory, and gone with the process.
+    /// Says where the state of operators is kept, instead of `state.url`.
     pub fn keep_state_in(&mut self, store: StateStore) -> &mut Self {
-        self.store = store;
+        self.store = Some(store);
         self
     }
 
@@ -99,11 +93,12 @@ impl Job {
         self
     }
 
-    /// Runs the job until it ends, and, if it fails for a reason that may pass, again from its manifest.
+    /// Runs the job until it ends, and, if it fails for a reason that may pass, again from its manifest. Takes
+    /// [`Settings`], or a [`crate::Config`] that they are made from.
     ///
     /// # Errors
     /// What failed it for good.
-    pub fn run(self, settings: Settings) -> Result<Outcome> {
+    pub fn run(self, settings: impl Into<Settings>) -> Result<Outcome> {
         self.start(settings)?.wait()
     }
 
@@ -111,8 +106,8 @@ impl Job {
     ///
     /// # Errors
     /// When the job cannot be run as it is; what goes wrong later is what [`JobHandle::wait`] returns.
-    pub fn start(self, settings: Settings) -> Result<JobHandle> {
-        JobHandle::start(self.into_spec(settings)?)
+    pub fn start(self, settings: impl Into<Settings>) -> Result<JobHandle> {
+        JobHandle::start(self.into_spec(settings.into())?)
     }
 
     pub(crate) fn into_spec(self, settings: Settings) -> Result<Spec> {
@@ -134,12 +129,23 @@ impl Job {
             usage(format!("run job \"{name}\": nothing says where it commits"))
                 .with_hint("use a Kafka source or sink, or say so with Job::commit_to")
         })?;
+        let id = settings.config.job_id.clone().unwrap_or_else(|| graph.job_id(name));
+        let store = match (self.store, &settings.config.state_url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => StateStore::open(url, &id)?,
+            (None, None) if graph.keyed().next().is_some() && commits.is_durable() => {
+                return Err(usage(format!("run job \"{name}\": nothing says where its state is kept"))
+                    .with_hint("set state.url to a folder, or to memory: for state that may be lost"));
+            }
+            (None, None) => StateStore::memory(),
+        };
         Ok(Spec {
-            id: self.name,
+            id: id.into(),
+            config: Arc::new(settings.config.clone()),
             graph: Arc::new(graph),
             settings,
             commits,
-            store: self.store,
+            store,
             observers: self.observers,
         })
     }

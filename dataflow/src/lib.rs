@@ -25,7 +25,7 @@ pub use engine::parcel::Data;
 pub use error::{Error, ErrorKind, Result};
 pub use job::{Job, JobHandle, Outcome, Settings, Status};
 pub use sink::{MemorySink, Sink};
-pub use source::{MemorySource, Source};
+pub use source::{MemorySource, Source, StartAt};
 pub use state::{Aggregate, Avg, Count, Max, Min, Reduce, Sum};
 pub use stream::{KeyedStream, Stream, WindowedStream};
 pub use time::WatermarkStrategy;

@@ -92,8 +92,14 @@ impl MemoryLog {
         self.lock().partition(topic, partition).map_or(0, |records| records.len() as i64)
     }
 
-    /// Records from `offset` on, at most `limit`; and whether these are all there are now.
-    /// At the end, `waker` is woken when more may be there.
+    /// The offset of the first record of this event time or later.
+    pub(crate) fn offset_of_time(&self, topic: &str, partition: usize, time_ms: i64) -> i64 {
+        let mut inner = self.lock();
+        let Ok(records) = inner.partition(topic, partition) else { return 0 };
+        records.iter().position(|record| record.time_ms >= time_ms).unwrap_or(records.len()) as i64
+    }
+
+    /// Records from `offset` on, at most `limit`. At the end, `waker` is woken when more may be there.
     pub(crate) fn fetch(
         &self,
         topic: &str,

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::config::Config;
 use crate::engine::control::BoxFuture;
 use crate::engine::operator::sink::ErasedWriter;
 use crate::engine::parcel::{Data, Parcel};
@@ -56,6 +57,10 @@ pub trait Writer {
 /// What a start of the job asks of a sink.
 #[derive(Clone)]
 pub struct SinkStart {
+    /// The job's configuration, for the clients of a sink.
+    pub config: Arc<Config>,
+    /// The job's id.
+    pub job: Arc<str>,
     /// The transaction that the job commits, as its commit store hands it out.
     pub transaction: Transaction,
 }
@@ -63,6 +68,10 @@ pub struct SinkStart {
 /// What a writer is opened with.
 #[derive(Clone)]
 pub struct SinkContext {
+    /// The job's configuration, for the clients of a sink.
+    pub config: Arc<Config>,
+    /// The job's id.
+    pub job: Arc<str>,
     /// The worker's number.
     pub worker: usize,
     /// How many workers there are.

@@ -6,8 +6,10 @@ pub use memory::MemorySource;
 
 pub use crate::engine::ack::{Position, SplitId, SplitState};
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::config::Config;
 use crate::engine::control::BoxFuture;
 use crate::engine::operator::source::{ErasedReader, ReadParcel};
 use crate::engine::parcel::{Data, Meta, Origin, Parcel};
@@ -84,10 +86,30 @@ pub struct ReadBatch<T> {
 /// What a start of the job asks of a source.
 #[derive(Clone, Debug)]
 pub struct SourceStart {
+    /// The job's configuration, for the clients of a source.
+    pub config: Arc<Config>,
+    /// The job's id.
+    pub job: Arc<str>,
     /// The splits as the newest manifest has them; `None` at the first start.
     pub restored: Option<Vec<SplitState>>,
-    /// Read to the end as it is now (at the first start) and then end.
+    /// Where the first start begins.
+    pub at: StartAt,
+    /// Read to the end as it is at the first start, and then end.
     pub bounded: bool,
+}
+
+/// Where the first start of a job begins to read. Later ones go on from the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the oldest record that there is: nothing is left out.
+    #[default]
+    Earliest,
+    /// Behind the newest record that there is.
+    Latest,
+    /// At the first record of this time (milliseconds since 1970) or later.
+    Timestamp(i64),
+    /// At the offsets that the job's consumer group has committed: to take over from another program.
+    Group,
 }
 
 /// What a source reads from this start on.
@@ -102,6 +124,10 @@ pub struct Prepared {
 /// A worker's share of a source.
 #[derive(Clone, Debug)]
 pub struct Assignment {
+    /// The job's configuration, for the clients of a source.
+    pub config: Arc<Config>,
+    /// The job's id.
+    pub job: Arc<str>,
     /// The worker's number.
     pub worker: usize,
     /// How many workers there are.

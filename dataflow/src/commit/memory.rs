@@ -34,6 +34,10 @@ impl CommitStore for MemoryStore {
     fn start(&self, job: &str) -> BoxFuture<'_, Result<Session>> {
         Box::pin(std::future::ready(self.session(job)))
     }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 struct MemoryCommits(Arc<MemoryTransaction>);

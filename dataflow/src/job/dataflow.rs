@@ -9,6 +9,7 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::checkpoint::{SnapshotPolicy, StateObject, StateStore, needed_by};
 use crate::commit::coordinator::Coordinator;
+use crate::config::Config;
 use crate::engine::ack::{Ack, SplitState};
 use crate::engine::control::{Control, Followers};
 use crate::engine::operator::commit::{Committer, commit};
@@ -26,6 +27,8 @@ use crate::time::Time;
 
 /// All that the workers of one run are built from.
 pub(crate) struct Plan {
+    pub job: Arc<str>,
+    pub config: Arc<Config>,
     pub graph: Arc<Graph>,
     pub workers: usize,
     pub bounded: bool,
@@ -109,8 +112,10 @@ impl<'scope> Builder<'_, 'scope> {
         let all = self.plan.splits.get(index).map(Vec::as_slice).unwrap_or_default();
         let splits: Vec<SplitState> =
             all.iter().filter(|state| state.split.worker(workers) == worker).cloned().collect();
+        let (config, job) = (Arc::clone(&self.plan.config), Arc::clone(&self.plan.job));
         let bounded = self.plan.bounded;
-        let reader = any.open(Assignment { worker, workers, splits: splits.clone(), bounded })?;
+        let reader =
+            any.open(Assignment { config, job, worker, workers, splits: splits.clone(), bounded })?;
         let parts = SourceParts {
             name: any.uid().to_owned(),
             index: index as u32,
@@ -152,6 +157,8 @@ impl<'scope> Builder<'_, 'scope> {
 
     fn sink(&mut self, any: &dyn AnySink, input: Batches<'scope>) -> Result<()> {
         let context = SinkContext {
+            config: Arc::clone(&self.plan.config),
+            job: Arc::clone(&self.plan.job),
             worker: self.scope.index(),
             workers: self.plan.workers,
             transaction: Arc::clone(&self.plan.transaction),

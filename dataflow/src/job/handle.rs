@@ -115,8 +115,9 @@ impl Shared {
     fn supervise(&self, spec: &Spec) -> Result<Outcome> {
         let bridge = Arc::new(Bridge::start()?);
         let mut backoff = spec.settings.restart_backoff;
+        let mut fresh = spec.settings.fresh;
         loop {
-            let (error, progressed) = match self.attempt(spec, &bridge) {
+            let (error, progressed) = match self.attempt(spec, &bridge, &mut fresh) {
                 Ok(outcome) => return Ok(outcome),
                 Err(failed) => failed,
             };
@@ -138,11 +139,13 @@ impl Shared {
     }
 
     /// One run. An error comes with whether anything but the start was committed before it.
-    fn attempt(&self, spec: &Spec, bridge: &Arc<Bridge>) -> Result<Outcome, (Error, bool)> {
-        let plan = match bridge.run(spec.start(&bridge.unique())).map_err(|error| (error, false))? {
+    /// `fresh` is cleared once the job has begun anew: a restart goes on from there.
+    fn attempt(&self, spec: &Spec, bridge: &Arc<Bridge>, fresh: &mut bool) -> Result<Outcome, (Error, bool)> {
+        let plan = match bridge.run(spec.start(&bridge.unique(), *fresh)).map_err(|error| (error, false))? {
             Start::Finished(epoch) => return Ok(Outcome::Finished { epoch }),
             Start::Run(plan) => *plan,
         };
+        *fresh = false;
         let started_at = plan.committed;
         let control = spec.control(&plan, Arc::clone(bridge) as Arc<dyn World>);
         {

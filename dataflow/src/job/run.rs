@@ -7,6 +7,7 @@ use crate::checkpoint::{Collector, StateStore};
 use crate::commit::coordinator::{Coordinator, Observer, to_partition, to_split};
 use crate::commit::manifest::{Expected, FORMAT_VERSION, OutputState, SourceState};
 use crate::commit::{CommitStore, Committed, Manifest, Session};
+use crate::config::Config;
 use crate::engine::ack::SplitState;
 use crate::engine::control::{Control, World};
 use crate::engine::epoch::EpochLimits;
@@ -21,7 +22,8 @@ use crate::stream::graph::Graph;
 /// What every run of a job has in common.
 pub(crate) struct Spec {
     /// The job's id: transactions, manifest and state are kept under it.
-    pub id: String,
+    pub id: Arc<str>,
+    pub config: Arc<Config>,
     pub graph: Arc<Graph>,
     pub settings: Settings,
     pub commits: Arc<dyn CommitStore>,
@@ -38,9 +40,10 @@ pub(crate) enum Start {
 
 impl Spec {
     /// Takes over from every earlier run, finds where to go on, and commits that as the start manifest.
-    pub(crate) async fn start(&self, instance: &str) -> Result<Start> {
+    /// `fresh` leaves the newest manifest behind.
+    pub(crate) async fn start(&self, instance: &str, fresh: bool) -> Result<Start> {
         let session = self.commits.start(&self.id).await?;
-        let restored = session.manifest.as_ref();
+        let restored = session.manifest.as_ref().filter(|_| !fresh);
         let sources = self.prepare_sources(restored).await?;
         let outputs = self.prepare_sinks(&session).await?;
         let graph = self.graph.hash();
@@ -56,7 +59,7 @@ impl Spec {
                 return Ok(Start::Finished(manifest.epoch));
             }
         }
-        let manifest = self.start_manifest(instance, graph, &session, &sources, outputs);
+        let manifest = self.start_manifest(instance, graph, &session, restored, &sources, outputs);
         let collector = Collector::new(self.store.list().await?, []);
         session.commits.commit(manifest.clone()).await?;
         tracing::info!(job = %self.id, instance, epoch = manifest.epoch, "job started");
@@ -68,8 +71,14 @@ impl Spec {
     async fn prepare_sources(&self, restored: Option<&Manifest>) -> Result<Vec<Prepared>> {
         let mut sources = Vec::new();
         for source in self.graph.sources() {
-            let restored = restored.map(|manifest| splits_of(manifest, source.uid()));
-            sources.push(source.prepare(SourceStart { restored, bounded: self.settings.bounded }).await?);
+            let start = SourceStart {
+                config: Arc::clone(&self.config),
+                job: Arc::clone(&self.id),
+                restored: restored.map(|manifest| splits_of(manifest, source.uid())),
+                at: self.settings.start,
+                bounded: self.settings.bounded,
+            };
+            sources.push(source.prepare(start).await?);
         }
         Ok(sources)
     }
@@ -77,7 +86,12 @@ impl Spec {
     async fn prepare_sinks(&self, session: &Session) -> Result<Vec<OutputTopic>> {
         let mut outputs = Vec::new();
         for sink in self.graph.sinks() {
-            outputs.extend(sink.prepare(SinkStart { transaction: Arc::clone(&session.transaction) }).await?);
+            let start = SinkStart {
+                config: Arc::clone(&self.config),
+                job: Arc::clone(&self.id),
+                transaction: Arc::clone(&session.transaction),
+            };
+            outputs.extend(sink.prepare(start).await?);
         }
         Ok(outputs)
     }
@@ -87,18 +101,19 @@ impl Spec {
         instance: &str,
         graph: String,
         session: &Session,
+        restored: Option<&Manifest>,
         sources: &[Prepared],
         outputs: Vec<OutputTopic>,
     ) -> Manifest {
-        let restored = session.manifest.as_ref();
         let states = self.graph.sources().zip(sources);
         Manifest {
             version: FORMAT_VERSION,
-            job: self.id.clone(),
+            job: self.id.to_string(),
             graph,
             instance: instance.to_owned(),
             cluster: session.cluster.clone(),
-            epoch: restored.map_or(0, |manifest| manifest.epoch) + 1,
+            // Also of a fresh start: a job never uses an epoch twice.
+            epoch: session.manifest.as_ref().map_or(0, |manifest| manifest.epoch) + 1,
             sources: states.flat_map(|(source, prepared)| source_states(source.uid(), prepared)).collect(),
             outputs: outputs
                 .into_iter()
@@ -138,6 +153,8 @@ impl Spec {
             manifest,
         };
         Ok(Plan {
+            job: Arc::clone(&self.id),
+            config: Arc::clone(&self.config),
             graph: Arc::clone(&self.graph),
             workers,
             bounded: self.settings.bounded,

@@ -9,7 +9,7 @@ use crate::engine::control::BoxFuture;
 use crate::engine::parcel::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryLog, decode};
-use crate::source::{Assignment, Prepared, ReadBatch, Reader, Source, SourceStart};
+use crate::source::{Assignment, Prepared, ReadBatch, Reader, Source, SourceStart, StartAt};
 use crate::time::{START, WatermarkStrategy};
 
 /// Reads a topic of a [`MemoryLog`].
@@ -54,6 +54,15 @@ impl<T: Data> MemorySource<T> {
         self
     }
 
+    /// The log has no consumer groups: a job that takes one over begins at the start.
+    fn offset_at(&self, partition: usize, at: StartAt) -> i64 {
+        match at {
+            StartAt::Earliest | StartAt::Group => 0,
+            StartAt::Latest => self.log.end_offset(&self.topic, partition),
+            StartAt::Timestamp(time_ms) => self.log.offset_of_time(&self.topic, partition, time_ms),
+        }
+    }
+
     fn split(&self, partition: usize) -> SplitId {
         SplitId { topic: self.topic.clone(), partition: partition as i32 }
     }
@@ -71,14 +80,20 @@ impl<T: Data> Source for MemorySource<T> {
     }
 
     fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>> {
+        let is_first = start.restored.is_none();
         let mut splits = start.restored.unwrap_or_default();
         for partition in 0..self.log.partitions(&self.topic) {
             let split = self.split(partition);
             if !splits.iter().any(|known| known.split == split) {
-                let end = start.bounded.then(|| self.log.end_offset(&self.topic, partition));
-                let position = Position::default();
-                splits.push(SplitState { split, position, watermark: START, idle: false, end });
+                let offset = if is_first { self.offset_at(partition, start.at) } else { 0 };
+                let position = Position { offset, leader_epoch: None };
+                splits.push(SplitState { split, position, watermark: START, idle: false, end: None });
             }
+        }
+        for state in &mut splits {
+            let partition = usize::try_from(state.split.partition).unwrap_or_default();
+            let now = self.log.end_offset(&self.topic, partition);
+            state.end = start.bounded.then(|| state.end.unwrap_or(now));
         }
         let prepared = if splits.is_empty() {
             let attempted = format!("read topic \"{}\" of the memory log: it does not exist", self.topic);

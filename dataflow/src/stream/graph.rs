@@ -81,6 +81,15 @@ impl Graph {
         })
     }
 
+    /// The id of a job that is given none: its name, and what tells it from one of the same name that reads
+    /// or writes elsewhere.
+    pub(crate) fn job_id(&self, name: &str) -> String {
+        let mut parts: Vec<&str> = self.sources().map(|source| source.uid()).collect();
+        parts.push("to");
+        parts.extend(self.sinks().map(|sink| sink.uid()));
+        format!("{name}-{:08x}", xxhash_rust::xxh3::xxh3_64(parts.join("\n").as_bytes()) as u32)
+    }
+
     /// What a manifest must agree with to be gone on from: sources, stateful operators and sinks. Stateless
     /// functions may change between two starts; what they keep is nothing.
     pub(crate) fn hash(&self) -> String {
