@@ -58,7 +58,7 @@ pub struct ClientConfig {
     /// `default.api.timeout.ms`: how long a call of the application may take in all. Default 60 s.
     pub default_api_timeout: Duration,
     /// `socket.connection.setup.timeout.ms`: how long resolving, connecting and the TLS handshake may take
-    /// together. Default 10 s.
+    /// together; and again the first answer, which says what the broker speaks. Default 10 s.
     pub connection_setup_timeout: Duration,
     /// `reconnect.backoff.ms` and `reconnect.backoff.max.ms`: the pause before a broker is dialled again.
     /// Default 50 ms to 1 s.

@@ -24,7 +24,7 @@ pub struct Token(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Connection {
     client_id: Arc<str>,
-    request_timeout: Duration,
+    setup_timeout: Duration,
     state: State,
     in_flight: VecDeque<InFlight>,
     /// Requests that no answer comes for, until their last byte is out (`acks=0`).
@@ -74,7 +74,7 @@ impl Connection {
     pub(crate) fn new(now: Instant, config: &ClientConfig, client_id: Arc<str>) -> Self {
         Self {
             client_id,
-            request_timeout: config.request_timeout,
+            setup_timeout: config.connection_setup_timeout,
             state: State::Dialling,
             in_flight: VecDeque::new(),
             unanswered: VecDeque::new(),
@@ -86,7 +86,7 @@ impl Connection {
     /// The dial succeeded: asks which versions the broker speaks, in `version` of that question.
     pub(crate) fn start(&mut self, now: Instant, version: i16) -> Result<Vec<Bytes>> {
         self.state = State::Negotiating;
-        self.write(now, None, &ApiVersionsRequest::default(), version, self.request_timeout)
+        self.write(now, None, &ApiVersionsRequest::default(), version, self.setup_timeout)
     }
 
     /// The version table, once negotiated.

@@ -11,6 +11,8 @@ mod call;
 mod core;
 mod discovery;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod throttle;
 
 use std::time::{Duration, Instant};

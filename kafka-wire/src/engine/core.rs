@@ -284,7 +284,6 @@ impl Core {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.expire_waiting(now);
         self.expire_connections(now);
-        self.discover(now);
     }
 
     fn expire_waiting(&mut self, now: Instant) {
@@ -342,8 +341,11 @@ impl Core {
 
     /// Routes, dials and sends what can be; called after every input.
     pub(super) fn advance(&mut self, now: Instant) {
-        self.discover(now);
+        // Routing finds out what must be looked up, and a lookup is a call to be routed.
         self.route_all(now);
+        if self.discover(now) {
+            self.route_all(now);
+        }
         let keys: Vec<SlotKey> = self
             .pool
             .slots
@@ -545,15 +547,14 @@ fn describe(key: SlotKey, link: &Link, error: Error) -> Error {
         Endpoint::Broker(id) => format!("{stage} broker {id} ({})", link.address),
         Endpoint::Bootstrap(_) => format!("{stage} {}", link.address),
     };
-    let described = Error::new(error.kind(), who);
-    let hint = error.hint().map(str::to_owned);
-    let described = described.with_cause(error);
-    match hint {
-        // The cause's own text ends with it.
-        Some(_) => described,
-        None if link.connection.is_negotiating() && described.kind() == ErrorKind::Network => {
-            described.with_hint("the port may speak TLS, or require SASL: check security.protocol")
-        }
-        None => described,
+    let silent = link.connection.is_negotiating() && error.is_retriable() && error.hint().is_none();
+    let described = Error::new(error.kind(), who).with_cause(error);
+    if silent {
+        described.with_hint(
+            "if it stays so, no Kafka listener has this port, or it speaks TLS or SASL: check bootstrap.servers \
+             and security.protocol",
+        )
+    } else {
+        described
     }
 }

@@ -89,11 +89,12 @@ impl Core {
         schedule.next.get_or_insert(now);
     }
 
-    /// Asks what is due.
-    pub(super) fn discover(&mut self, now: Instant) {
+    /// Asks what is due; whether there was anything.
+    pub(super) fn discover(&mut self, now: Instant) -> bool {
         let timeout = self.config.request_timeout;
         let is_due = |schedule: &Schedule| !schedule.in_flight && schedule.next.is_some_and(|at| at <= now);
-        if is_due(&self.discovery.metadata) {
+        let asks_metadata = is_due(&self.discovery.metadata);
+        if asks_metadata {
             let schedule = &mut self.discovery.metadata;
             schedule.in_flight = true;
             schedule.last = Some(now);
@@ -113,10 +114,12 @@ impl Core {
                 (*kind, Arc::clone(key))
             })
             .collect();
+        let asks = asks_metadata || !due.is_empty();
         for (kind, key) in due {
             let request = Box::new(find_coordinator(kind, &key));
             self.call_for(now, Purpose::FindCoordinator(kind, key), Target::Any, request, timeout);
         }
+        asks
     }
 
     pub(super) fn handle_metadata(&mut self, now: Instant, result: Result<Response>) {
