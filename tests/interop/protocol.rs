@@ -82,7 +82,7 @@ fn produce(topic: &Arc<str>, id: TopicId, value: &str) -> ProduceRequest {
         acks: Acks::All,
         timeout_ms: 10_000,
         topics: vec![TopicRecords {
-            topic: topic.clone(),
+            topic: Arc::clone(topic),
             id,
             partitions: vec![PartitionRecords { index: 0, records: records.finish() }],
         }],
@@ -104,7 +104,7 @@ fn fetch(topic: &Arc<str>, id: TopicId, epoch: Option<LeaderEpoch>) -> FetchRequ
         isolation: Isolation::ReadCommitted,
         session_id: 0,
         session_epoch: 0,
-        topics: vec![FetchTopic { topic: topic.clone(), id, partitions: vec![partition] }],
+        topics: vec![FetchTopic { topic: Arc::clone(topic), id, partitions: vec![partition] }],
         forgotten: Vec::new(),
         rack: "".into(),
     }
@@ -185,7 +185,8 @@ fn each_version_works(version: Version) {
 fn session_goes_on(connection: &mut Connection, full: FetchRequest, session_id: i32, version: i16) {
     assert_ne!(session_id, 0, "Fetch version {version} opened no session");
     let topic = &full.topics[0];
-    let forgotten = vec![ForgottenTopic { topic: topic.topic.clone(), id: topic.id, partitions: vec![0] }];
+    let forgotten =
+        vec![ForgottenTopic { topic: Arc::clone(&topic.topic), id: topic.id, partitions: vec![0] }];
     let again = FetchRequest { session_id, session_epoch: 1, topics: Vec::new(), ..full };
     let answer = FetchResponse::decode(&connection.call(&again, version)).expect("decode");
     assert_eq!((answer.error, answer.session_id), (None, session_id));

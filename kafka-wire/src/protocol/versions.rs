@@ -41,7 +41,8 @@ impl VersionTable {
         }
         let has = |api: ApiKey| ranges.iter().any(|(key, _)| *key == api as i16);
         if !has(ApiKey::Metadata) {
-            return Err(unreasonable(format!("{} APIs are listed, Metadata is not", ranges.len())));
+            return Err(unreasonable(format!("{} APIs are listed, Metadata is not", ranges.len()))
+                .with_hint("set `bootstrap.servers` to brokers, not to controllers"));
         }
         Ok(Self { ranges, finalized_features: answer.finalized_features })
     }
