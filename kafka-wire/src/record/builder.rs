@@ -55,7 +55,7 @@ impl BatchBuilder {
             _ => return Err(wrong_timestamp(timestamp_ms)),
         };
         let length = body_size(timestamp_delta, index, key, value, headers);
-        if length > MAX_BODY_BYTES - self.body.len() {
+        if length > MAX_BODY_BYTES.saturating_sub(self.body.len()) {
             return Err(too_large(length, self.body.len()));
         }
         let mut head = Head::new();

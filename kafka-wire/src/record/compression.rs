@@ -120,8 +120,8 @@ struct Scratch {
     zstd: zstd::Encoder,
 }
 
-/// More output than this is given back after the batch.
-const MAX_KEPT_OUTPUT_BYTES: usize = 4 << 20;
+/// Memory above this is given back after the batch: that of a compressor, and that of its output.
+const MAX_KEPT_BYTES: usize = 8 << 20;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -142,7 +142,7 @@ pub(super) fn compress(compression: Compression, body: &mut BytesMut) -> Codec {
             body.clear();
             body.extend_from_slice(&scratch.output);
         }
-        if scratch.output.capacity() > MAX_KEPT_OUTPUT_BYTES {
+        if scratch.output.capacity() > MAX_KEPT_BYTES {
             scratch.output = Vec::new();
         }
         codec

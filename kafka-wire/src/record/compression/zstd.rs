@@ -6,7 +6,7 @@ use structured_zstd::decoding::{
 };
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
-use super::{Failure, Limits, beyond};
+use super::{Failure, Limits, MAX_KEPT_BYTES, beyond};
 
 /// Java's and zstd's own default.
 const DEFAULT_LEVEL: i32 = 3;
@@ -29,6 +29,10 @@ impl Encoder {
         let (_, compressor) =
             self.0.get_or_insert_with(|| (level, FrameCompressor::new(CompressionLevel::from_level(level))));
         compressor.compress_independent_frame_into(input, output);
+        // For 1 MB it holds 1.7 MB at level 3, 6 MB at level 9 and 20 MB at level 19.
+        if compressor.heap_size() > MAX_KEPT_BYTES {
+            self.0 = None;
+        }
     }
 }
 
