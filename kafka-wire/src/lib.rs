@@ -5,6 +5,8 @@ mod admin;
 mod cluster;
 pub mod config;
 mod connection;
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "driven by the handle, or by tests"))]
+mod consumer;
 #[doc(hidden)] // for tests and simulation; outside semver
 pub mod engine;
 mod error;
@@ -24,17 +26,21 @@ mod types;
 
 pub use admin::cluster::ClusterDescription;
 pub use admin::configs::{ConfigChange, ConfigEntry};
-pub use admin::groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
-pub use admin::records::{ListedOffset, OffsetSpec};
+pub use admin::groups::{GroupDescription, GroupListing, GroupMember};
 pub use admin::topics::NewTopic;
 pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
+pub use consumer::{FetchedBatch, OffsetAndEpoch, Position};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
 #[cfg(feature = "net")]
 pub use net::admin::{Admin, Results};
+#[cfg(feature = "net")]
+pub use net::consumer::Consumer;
+#[cfg(feature = "net")]
 pub use net::{DeliveryCallback, Producer, TransactionalProducer};
 pub use producer::{BatchMetadata, BatchReceipt, Receipt, Record, RecordMetadata, partition_for_key};
 pub use record::{Compression, Header, Headers, RecordRef};
 pub use txn::{GroupMetadata, OffsetToCommit};
 pub use types::{
-    Acks, BrokerId, Codec, Isolation, LeaderEpoch, ProducerIdentity, TimestampType, TopicId, TopicPartition,
+    Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, OffsetSpec,
+    ProducerIdentity, TimestampType, TopicId, TopicPartition,
 };

@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 mod buffers;
+pub(crate) mod consumer;
 mod dial;
 pub(crate) mod driver;
 mod producer;

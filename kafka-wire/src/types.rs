@@ -195,3 +195,40 @@ pub enum TimestampType {
     /// The broker set it on append; every record of a batch has the same.
     LogAppendTime,
 }
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OffsetSpec {
+    /// That of the first record that is still there.
+    Earliest,
+    /// The one after the last record that the isolation level shows.
+    Latest,
+    /// That of the first record with this timestamp or a later one, in milliseconds since 1970.
+    Timestamp(i64),
+    /// That of the record with the greatest timestamp (KIP-734, from Kafka 3.0).
+    MaxTimestamp,
+}
+
+/// An offset that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedOffset {
+    /// The offset; `None` when no record matches.
+    pub offset: Option<i64>,
+    /// Its record's timestamp in milliseconds since 1970, where one was asked for.
+    pub timestamp_ms: Option<i64>,
+    /// In which leader epoch it was written.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+/// An offset that a group has committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to be read.
+    pub offset: i64,
+    /// The leader epoch of the last record read, where it was committed too.
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// What the committer put with it; at most 4096 bytes (`offset.metadata.max.bytes`).
+    pub metadata: String,
+}

@@ -11,7 +11,7 @@ use crate::engine::{Lane, Target};
 use crate::error::{ErrorCode, Result};
 use crate::protocol::messages::{DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetFetchRequest};
 use crate::protocol::request::{ByVersion, Plain, Request, Response};
-use crate::types::{BrokerId, LeaderEpoch, TopicPartition};
+use crate::types::{BrokerId, CommittedOffset, LeaderEpoch, TopicPartition};
 
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,18 +53,6 @@ pub struct GroupMember {
     pub client_id: String,
     /// Where it connected from.
     pub host: String,
-}
-
-/// An offset that a group has committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommittedOffset {
-    /// The next offset to be read.
-    pub offset: i64,
-    /// The leader epoch of the last record read, where it was committed too.
-    pub leader_epoch: Option<LeaderEpoch>,
-    /// What the committer put with it.
-    pub metadata: String,
 }
 
 pub(crate) struct ListGroups;

@@ -16,33 +16,7 @@ use crate::protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use crate::protocol::request::{Plain, Request, Response};
-use crate::types::{Isolation, LeaderEpoch, TopicPartition};
-
-/// Which offset of a partition is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OffsetSpec {
-    /// That of the first record that is still there.
-    Earliest,
-    /// The one after the last record that the isolation level shows.
-    Latest,
-    /// That of the first record with this timestamp or a later one, in milliseconds since 1970.
-    Timestamp(i64),
-    /// That of the record with the greatest timestamp (KIP-734, from Kafka 3.0).
-    MaxTimestamp,
-}
-
-/// An offset that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ListedOffset {
-    /// The offset; `None` when no record matches.
-    pub offset: Option<i64>,
-    /// Its record's timestamp in milliseconds since 1970, where one was asked for.
-    pub timestamp_ms: Option<i64>,
-    /// In which leader epoch it was written.
-    pub leader_epoch: Option<LeaderEpoch>,
-}
+use crate::types::{Isolation, LeaderEpoch, ListedOffset, OffsetSpec, TopicPartition};
 
 /// The leader of a partition as a target.
 pub(super) fn leader(key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {

@@ -132,6 +132,11 @@ impl Core {
         &mut self.rng
     }
 
+    /// How long to wait before a request is repeated that has failed so often in a row (`retry.backoff.ms`).
+    pub fn retry_delay(&mut self, failures: u32) -> Duration {
+        self.config.retry_backoff.delay(failures, &mut self.rng)
+    }
+
     /// Why the last dial failed, until one succeeds; the reason to give when something did not happen in
     /// its time. When it is not [retriable](Error::is_retriable), waiting will not help.
     pub fn connect_error(&self) -> Option<&Error> {

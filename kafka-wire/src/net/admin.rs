@@ -9,9 +9,9 @@ use super::signal::{Mailbox, Signal};
 use crate::admin::cluster::{ClusterDescription, DescribeCluster, Whole, only};
 use crate::admin::configs::{AlterConfigs, ConfigChange, ConfigEntry, DescribeConfigs};
 use crate::admin::groups::{
-    CommittedOffset, DescribeGroups, GroupDescription, GroupListing, ListCommittedOffsets, ListGroups,
+    DescribeGroups, GroupDescription, GroupListing, ListCommittedOffsets, ListGroups,
 };
-use crate::admin::records::{DeleteRecords, ListOffsets, ListedOffset, OffsetSpec};
+use crate::admin::records::{DeleteRecords, ListOffsets};
 use crate::admin::topics::{
     CreatePartitions, CreateTopics, DeleteTopics, DescribeTopics, ListTopics, NewTopic,
 };
@@ -19,7 +19,7 @@ use crate::admin::{AdminRole, Batch, Command, Operation};
 use crate::cluster::Topic;
 use crate::config::{ClientConfig, Properties};
 use crate::error::Result;
-use crate::types::{Isolation, TopicPartition};
+use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
 
 /// Outcomes by what was asked about, in no order; each may fail on its own.
 pub type Results<K, T> = Vec<(K, Result<T>)>;

@@ -74,7 +74,7 @@ impl Head {
 }
 
 /// Reads from the front of some bytes; each read either fits or is an error.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
 }

@@ -116,8 +116,8 @@ impl<'a> IntoIterator for &'a Records {
     }
 }
 
-/// Iterator over the records of a batch; see [`Records::iter`].
-#[derive(Clone, Debug)]
+/// Iterator over the records of a batch; see [`Records::iter`]. The default one has none.
+#[derive(Clone, Debug, Default)]
 pub struct RecordIter<'a> {
     cursor: Cursor<'a>,
     base_offset: i64,

@@ -1,0 +1,23 @@
+//! Reading: positions, fetch sessions, the filter of `read_committed`, and buffers. Layer 7.
+//!
+//! The [`ConsumerMachine`] fetches into [`SharedBuffers`]; the application takes from them. Everything is
+//! accounted for per batch, nothing per record.
+
+mod aborted;
+mod assignment;
+mod batch;
+mod buffers;
+mod fetched;
+mod fetcher;
+mod group_offsets;
+mod lookup;
+mod machine;
+#[cfg(test)]
+mod model;
+mod position;
+mod session;
+
+pub use batch::FetchedBatch;
+pub(crate) use buffers::{SharedBuffers, Taken};
+pub(crate) use machine::{Command, ConsumerMachine};
+pub use position::{OffsetAndEpoch, Position};

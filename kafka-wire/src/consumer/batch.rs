@@ -1,0 +1,129 @@
+use std::fmt;
+
+use super::fetched::{LogEnds, Step};
+use super::position::OffsetAndEpoch;
+use crate::error::Result;
+use crate::protocol::limits::Limits;
+use crate::record::{RecordIter, Records};
+use crate::types::{LeaderEpoch, TopicPartition};
+
+/// Records of one partition, as one batch of its log held them; owns their bytes and lends them out.
+///
+/// A batch is also a step along the log: it moves the position from [`base_offset`](Self::base_offset) to
+/// [`next_offset`](Self::next_offset), over what compaction removed and transactions left behind, and it may
+/// do so without any record.
+///
+/// For an uncompressed batch the bytes are the broker's answer itself, which stays in memory as a whole
+/// until the last batch of it is dropped: do not keep batches for long.
+#[derive(Clone)]
+pub struct FetchedBatch {
+    partition: TopicPartition,
+    records: Option<Records>,
+    base_offset: i64,
+    next: OffsetAndEpoch,
+    ends: LogEnds,
+}
+
+impl FetchedBatch {
+    /// Decompresses and checks the records.
+    pub(crate) fn open(partition: TopicPartition, step: Step, limits: &Limits) -> Result<Self> {
+        let records = match step.batch {
+            Some(batch) => Some(batch.open(limits).map_err(|error| error.with_partition(partition.clone()))?),
+            None => None,
+        };
+        Ok(Self { partition, records, base_offset: step.from, next: step.next, ends: step.ends })
+    }
+
+    /// What a poll answers when there was nothing in the time allowed: no records, of the partition −1 of a
+    /// topic without a name.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            partition: TopicPartition::new("", -1),
+            records: None,
+            base_offset: -1,
+            next: OffsetAndEpoch { offset: -1, leader_epoch: None },
+            ends: LogEnds { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 },
+        }
+    }
+
+    /// The partition that the records are of.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The records, in the order of their offsets.
+    pub fn iter(&self) -> RecordIter<'_> {
+        let Some(records) = &self.records else {
+            return RecordIter::default();
+        };
+        let mut iter = records.iter();
+        if records.header().base_offset < self.base_offset {
+            let mut rest = iter.clone();
+            while rest.next().is_some_and(|record| record.offset < self.base_offset) {
+                iter = rest.clone();
+            }
+        }
+        iter
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.iter().len()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The position before this batch.
+    pub fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// The position after this batch.
+    pub fn next_offset(&self) -> i64 {
+        self.next.offset
+    }
+
+    /// The leader epoch of the last record passed; to be kept with [`next_offset`](Self::next_offset).
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.next.leader_epoch
+    }
+
+    /// The position after this batch, with its leader epoch.
+    pub fn next_position(&self) -> OffsetAndEpoch {
+        self.next
+    }
+
+    /// The offset after the last record that all in-sync replicas have, when this was fetched.
+    pub fn high_watermark(&self) -> i64 {
+        self.ends.high_watermark
+    }
+
+    /// Up to where all transactions are decided: readers of committed records get no further. −1 when the
+    /// broker did not say.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.ends.last_stable_offset
+    }
+
+    /// The first offset that is still there. −1 when the broker did not say.
+    pub fn log_start_offset(&self) -> i64 {
+        self.ends.log_start_offset
+    }
+}
+
+impl fmt::Debug for FetchedBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}..{} ({} records)", self.partition, self.base_offset, self.next.offset, self.len())
+    }
+}
+
+impl<'a> IntoIterator for &'a FetchedBatch {
+    type Item = crate::record::RecordRef<'a>;
+    type IntoIter = RecordIter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

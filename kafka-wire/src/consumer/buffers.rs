@@ -1,0 +1,511 @@
+//! What was fetched and not yet handed out, between the machine that fetches and the application.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use foldhash::HashMap;
+use foldhash::HashMapExt as _;
+
+use super::fetched::Step;
+use super::position::{OffsetAndEpoch, Position};
+use crate::error::Error;
+use crate::types::TopicPartition;
+
+/// The buffers as both sides hold them. Every critical section is a few steps long, per batch.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedBuffers(Arc<Mutex<Buffers>>);
+
+impl SharedBuffers {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Buffers::new(max_bytes))))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Buffers> {
+        // A panic elsewhere leaves no step half done here.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the application, if it waits.
+    pub(crate) fn wake(&self) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Tells one assignment or seek of a partition from the next, so that what was fetched for the one before is
+/// recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    slots: HashMap<TopicPartition, Slot>,
+    /// Partitions with something to hand out, in turn, each once; some may have been paused since.
+    ready: VecDeque<TopicPartition>,
+    max_bytes: usize,
+    /// Of partitions that are not paused.
+    active_bytes: usize,
+    paused_bytes: usize,
+    /// The machine has held back a fetch for lack of room.
+    wants_room: bool,
+    fatal: Option<Error>,
+    last_generation: u64,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: Generation,
+    queue: VecDeque<Step>,
+    bytes: usize,
+    paused: bool,
+    is_ready: bool,
+    /// After the last step handed out.
+    position: Option<OffsetAndEpoch>,
+    /// Why no more comes, after the queue.
+    failed: Option<Error>,
+}
+
+/// A step on its way to the application.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) partition: TopicPartition,
+    pub(crate) generation: Generation,
+    pub(crate) step: Step,
+    before: Option<OffsetAndEpoch>,
+}
+
+impl Taken {
+    /// What is needed to take it back.
+    pub(crate) fn undo(&self) -> Undo {
+        Undo { partition: self.partition.clone(), generation: self.generation, before: self.before }
+    }
+}
+
+/// See [`Buffers::put_back`].
+#[derive(Debug)]
+pub(crate) struct Undo {
+    partition: TopicPartition,
+    generation: Generation,
+    before: Option<OffsetAndEpoch>,
+}
+
+// The application's side.
+impl Buffers {
+    fn new(max_bytes: usize) -> Self {
+        Self {
+            slots: HashMap::new(),
+            ready: VecDeque::new(),
+            max_bytes,
+            active_bytes: 0,
+            paused_bytes: 0,
+            wants_room: false,
+            fatal: None,
+            last_generation: 0,
+            waker: None,
+        }
+    }
+
+    /// Starts a partition anew: nothing is buffered, its position is not known yet.
+    fn assign(&mut self, partition: &TopicPartition) -> Generation {
+        self.unassign(partition);
+        self.last_generation += 1;
+        let generation = Generation(self.last_generation);
+        let slot = Slot {
+            generation,
+            queue: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            is_ready: false,
+            position: None,
+            failed: None,
+        };
+        self.slots.insert(partition.clone(), slot);
+        generation
+    }
+
+    /// Forgets a partition and what is buffered of it.
+    pub(crate) fn unassign(&mut self, partition: &TopicPartition) {
+        self.drop_queue(partition);
+        if self.slots.remove(partition).is_some_and(|slot| slot.is_ready) {
+            self.ready.retain(|ready| ready != partition);
+        }
+    }
+
+    /// As [`assign`](Self::assign), at `position`; a partition that was paused stays so.
+    pub(crate) fn assign_at(&mut self, partition: &TopicPartition, position: Position) -> Generation {
+        let paused = self.slots.get(partition).is_some_and(|slot| slot.paused);
+        let generation = self.assign(partition);
+        if let Some(slot) = self.slots.get_mut(partition) {
+            slot.paused = paused;
+            if let Position::Offset { offset, leader_epoch } = position {
+                slot.position = Some(OffsetAndEpoch { offset, leader_epoch });
+            }
+        }
+        generation
+    }
+
+    /// Keeps what is buffered of a partition back; `None` if it is not assigned.
+    ///
+    /// What paused partitions have buffered is bounded too: above a quarter of the bytes allowed it is
+    /// dropped, and has to be fetched again from the place returned.
+    pub(crate) fn pause(
+        &mut self,
+        partition: &TopicPartition,
+    ) -> Option<Option<(Generation, OffsetAndEpoch)>> {
+        let slot = self.slots.get_mut(partition)?;
+        if slot.paused {
+            return Some(None);
+        }
+        slot.paused = true;
+        self.active_bytes -= slot.bytes;
+        self.paused_bytes += slot.bytes;
+        if self.paused_bytes <= self.max_bytes / 4 {
+            return Some(None);
+        }
+        // Nothing is buffered before the position is known.
+        let Some(position) = slot.position.filter(|_| slot.bytes > 0) else {
+            return Some(None);
+        };
+        Some(Some((self.assign_at(partition, position.into()), position)))
+    }
+
+    /// Hands out what is buffered of a partition again; false if it is not assigned.
+    pub(crate) fn resume(&mut self, partition: &TopicPartition) -> bool {
+        let Some(slot) = self.slots.get_mut(partition) else {
+            return false;
+        };
+        if std::mem::take(&mut slot.paused) {
+            self.paused_bytes -= slot.bytes;
+            self.active_bytes += slot.bytes;
+            self.mark_ready(partition);
+        }
+        true
+    }
+
+    /// The next step of the partition whose turn it is, and its position moves on; or why a partition cannot
+    /// go on, each time its turn comes, until it is assigned anew.
+    pub(crate) fn take(&mut self) -> Option<Result<Taken, Error>> {
+        if let Some(error) = &self.fatal {
+            return Some(Err(error.clone()));
+        }
+        while let Some(partition) = self.ready.pop_front() {
+            let Some(slot) = self.slots.get_mut(&partition) else {
+                continue;
+            };
+            slot.is_ready = false;
+            if slot.paused {
+                continue;
+            }
+            let Some(step) = slot.queue.pop_front() else {
+                let Some(error) = slot.failed.clone() else {
+                    continue;
+                };
+                self.mark_ready(&partition);
+                return Some(Err(error));
+            };
+            let bytes = step.size_bytes();
+            slot.bytes -= bytes;
+            self.active_bytes -= bytes;
+            let before = slot.position.replace(step.next);
+            let generation = slot.generation;
+            self.mark_ready(&partition);
+            return Some(Ok(Taken { partition, generation, step, before }));
+        }
+        None
+    }
+
+    /// A step that was taken could not be read: the position goes back to before it, and stays there.
+    pub(crate) fn put_back(&mut self, undo: Undo, error: Error) {
+        let Some(slot) = self.current(&undo.partition, undo.generation) else {
+            return;
+        };
+        slot.position = undo.before;
+        slot.failed = Some(error);
+        self.drop_queue(&undo.partition);
+        self.mark_ready(&undo.partition);
+    }
+
+    /// After the last step handed out; unknown until it has been looked up.
+    pub(crate) fn position(&self, partition: &TopicPartition) -> Option<Option<OffsetAndEpoch>> {
+        self.slots.get(partition).map(|slot| slot.position)
+    }
+
+    /// Why a partition gets no further, once that is known.
+    pub(crate) fn failure(&self, partition: &TopicPartition) -> Option<&Error> {
+        self.fatal.as_ref().or_else(|| self.slots.get(partition)?.failed.as_ref())
+    }
+
+    /// All partitions with their positions, where these are known.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (&TopicPartition, OffsetAndEpoch)> {
+        self.slots.iter().filter_map(|(partition, slot)| Some((partition, slot.position?)))
+    }
+
+    /// The partitions assigned, in no order.
+    pub(crate) fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.slots.keys()
+    }
+
+    /// Whether the machine waits for room and there is some now; says so once.
+    pub(crate) fn take_room_wanted(&mut self) -> bool {
+        let wanted = self.wants_room && self.is_roomy();
+        if wanted {
+            self.wants_room = false;
+        }
+        wanted
+    }
+
+    /// Who to wake when something comes.
+    pub(crate) fn register(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(registered) => registered.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+}
+
+// The machine's side.
+impl Buffers {
+    /// Whether more may be fetched: half of the bytes are for what is here, half for what is on its way.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let roomy = self.is_roomy();
+        self.wants_room |= !roomy;
+        roomy
+    }
+
+    /// The place to start at is known now.
+    pub(crate) fn resolve(&mut self, partition: &TopicPartition, generation: Generation, at: OffsetAndEpoch) {
+        if let Some(slot) = self.current(partition, generation) {
+            slot.position = Some(at);
+        }
+    }
+
+    /// Adds steps, in order. False if there is no room for them, because the partition is paused: they have
+    /// to be fetched again.
+    pub(crate) fn push(
+        &mut self,
+        partition: &TopicPartition,
+        generation: Generation,
+        steps: Vec<Step>,
+    ) -> bool {
+        let paused_full = self.paused_bytes > self.max_bytes / 4;
+        let Some(slot) = self.current(partition, generation) else {
+            return true; // Assigned anew since: the machine is about to learn of it.
+        };
+        if slot.paused && paused_full {
+            return false;
+        }
+        let bytes: usize = steps.iter().map(Step::size_bytes).sum();
+        slot.bytes += bytes;
+        slot.queue.extend(steps);
+        if slot.paused {
+            self.paused_bytes += bytes;
+        } else {
+            self.active_bytes += bytes;
+        }
+        self.mark_ready(partition);
+        true
+    }
+
+    /// Nothing more comes of a partition, because of `error`, until it is assigned anew.
+    pub(crate) fn fail(&mut self, partition: &TopicPartition, generation: Generation, error: Error) {
+        if let Some(slot) = self.current(partition, generation) {
+            slot.failed = Some(error);
+            self.mark_ready(partition);
+        }
+    }
+
+    /// Nothing more comes of any partition.
+    pub(crate) fn fail_all(&mut self, error: Error) {
+        self.fatal.get_or_insert(error);
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.active_bytes <= self.max_bytes / 2
+    }
+
+    fn current(&mut self, partition: &TopicPartition, generation: Generation) -> Option<&mut Slot> {
+        self.slots.get_mut(partition).filter(|slot| slot.generation == generation)
+    }
+
+    fn drop_queue(&mut self, partition: &TopicPartition) {
+        if let Some(slot) = self.slots.get_mut(partition) {
+            let bytes = std::mem::take(&mut slot.bytes);
+            slot.queue.clear();
+            *(if slot.paused { &mut self.paused_bytes } else { &mut self.active_bytes }) -= bytes;
+        }
+    }
+
+    fn mark_ready(&mut self, partition: &TopicPartition) {
+        let Some(slot) = self.slots.get_mut(partition) else {
+            return;
+        };
+        let has_something = !slot.queue.is_empty() || slot.failed.is_some();
+        if has_something && !slot.paused && !slot.is_ready {
+            slot.is_ready = true;
+            self.ready.push_back(partition.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fetched::LogEnds;
+    use super::super::model::{Event, ModelLog};
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::record;
+    use crate::types::Isolation;
+
+    const ENDS: LogEnds = LogEnds { high_watermark: 9, last_stable_offset: 9, log_start_offset: 0 };
+
+    fn at(offset: i64) -> OffsetAndEpoch {
+        OffsetAndEpoch { offset, leader_epoch: None }
+    }
+
+    /// Batches of one record each, from `offset` on.
+    fn steps(offset: i64, count: i64) -> Vec<Step> {
+        let one = Event::Append { producer: None, records: 1, removed: 0, log_append_time: false };
+        let log = ModelLog::new(&vec![one; (offset + count) as usize]);
+        let set = log.fetch(offset, 1 << 20, Isolation::ReadUncommitted).records;
+        let batches = record::batches(set).map(|batch| batch.unwrap());
+        batches
+            .map(|batch| Step {
+                from: batch.header.base_offset,
+                next: at(batch.header.next_offset()),
+                batch: Some(batch),
+                ends: ENDS,
+            })
+            .collect()
+    }
+
+    fn step_bytes() -> usize {
+        steps(0, 1)[0].size_bytes()
+    }
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition::new("t", number)
+    }
+
+    fn assigned(buffers: &mut Buffers, number: i32) -> Generation {
+        let generation = buffers.assign(&partition(number));
+        buffers.resolve(&partition(number), generation, at(0));
+        generation
+    }
+
+    fn taken(buffers: &mut Buffers) -> Option<(i32, i64)> {
+        buffers.take().map(|taken| {
+            let taken = taken.unwrap();
+            (taken.partition.partition, taken.step.from)
+        })
+    }
+
+    #[test]
+    fn partitions_take_turns_and_positions_follow() {
+        let mut buffers = Buffers::new(1 << 20);
+        let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
+        buffers.push(&partition(0), a, steps(0, 3));
+        buffers.push(&partition(1), b, steps(5, 1));
+        let order: Vec<_> = std::iter::from_fn(|| taken(&mut buffers)).collect();
+        assert_eq!(order, [(0, 0), (1, 5), (0, 1), (0, 2)]);
+        assert_eq!(buffers.position(&partition(0)), Some(Some(at(3))));
+        assert_eq!(buffers.position(&partition(1)), Some(Some(at(6))));
+        assert_eq!((buffers.active_bytes, buffers.position(&partition(2))), (0, None));
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_seek_is_never_handed_out() {
+        let mut buffers = Buffers::new(1 << 20);
+        let before = assigned(&mut buffers, 0);
+        buffers.push(&partition(0), before, steps(0, 2));
+        let after = buffers.assign_at(&partition(0), Position::End);
+        assert!(buffers.push(&partition(0), before, steps(2, 2)), "late, from before the seek");
+        buffers.fail(&partition(0), before, Error::new(ErrorKind::Protocol, "late"));
+        assert_eq!((taken(&mut buffers), buffers.active_bytes), (None, 0));
+        assert_eq!(buffers.position(&partition(0)), Some(None));
+        for _ in 0..3 {
+            buffers.push(&partition(0), after, steps(7, 1));
+            buffers.assign_at(&partition(0), Position::End);
+        }
+        assert!(buffers.ready.is_empty());
+    }
+
+    #[test]
+    fn a_failed_partition_says_so_at_each_turn_and_holds_up_no_other() {
+        let mut buffers = Buffers::new(1 << 20);
+        let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
+        buffers.push(&partition(0), a, steps(0, 1));
+        buffers.fail(&partition(0), a, Error::new(ErrorKind::DataLoss, "gone"));
+        buffers.push(&partition(1), b, steps(0, 2));
+        assert_eq!(taken(&mut buffers), Some((0, 0)), "first what came before the failure");
+        assert_eq!(taken(&mut buffers), Some((1, 0)));
+        assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::DataLoss);
+        assert_eq!(taken(&mut buffers), Some((1, 1)));
+        assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::DataLoss);
+        buffers.assign_at(&partition(0), Position::End);
+        assert!(buffers.take().is_none());
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_read_is_not_passed() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = assigned(&mut buffers, 0);
+        buffers.push(&partition(0), generation, steps(0, 3));
+        taken(&mut buffers);
+        let undo = buffers.take().unwrap().unwrap().undo();
+        buffers.put_back(undo, Error::new(ErrorKind::CorruptRecords, "damaged"));
+        assert_eq!(buffers.position(&partition(0)), Some(Some(at(1))));
+        for _ in 0..2 {
+            assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::CorruptRecords);
+        }
+        assert_eq!(buffers.active_bytes, 0);
+    }
+
+    #[test]
+    fn room_is_wanted_once_when_half_is_free() {
+        let mut buffers = Buffers::new(4 * step_bytes());
+        let generation = assigned(&mut buffers, 0);
+        buffers.push(&partition(0), generation, steps(0, 2));
+        assert!(buffers.has_room());
+        buffers.push(&partition(0), generation, steps(2, 2));
+        assert!(!buffers.has_room() && !buffers.take_room_wanted());
+        taken(&mut buffers);
+        assert!(!buffers.take_room_wanted());
+        taken(&mut buffers);
+        assert!(buffers.take_room_wanted() && !buffers.take_room_wanted());
+        assert!(buffers.has_room());
+    }
+
+    #[test]
+    fn paused_partitions_keep_little_and_hold_up_nobody() {
+        let mut buffers = Buffers::new(8 * step_bytes());
+        let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
+        buffers.push(&partition(0), a, steps(0, 2));
+        buffers.push(&partition(1), b, steps(0, 3));
+        assert_eq!(buffers.pause(&partition(0)), Some(None));
+        assert!(buffers.push(&partition(0), a, steps(2, 1)), "up to a quarter is kept");
+        assert!(!buffers.push(&partition(0), a, steps(3, 1)), "then it is refused");
+        assert_eq!(taken(&mut buffers), Some((1, 0)));
+        let (_, rewound) = buffers.pause(&partition(1)).unwrap().unwrap();
+        assert_eq!(rewound, at(1), "what does not fit is dropped, and fetched again from the position");
+        assert_eq!((taken(&mut buffers), buffers.active_bytes), (None, 0));
+        assert!(buffers.resume(&partition(0)) && buffers.resume(&partition(1)));
+        let order: Vec<_> = std::iter::from_fn(|| taken(&mut buffers)).collect();
+        assert_eq!(order, [(0, 0), (0, 1), (0, 2)]);
+        assert_eq!((buffers.paused_bytes, buffers.pause(&partition(7))), (0, None));
+    }
+
+    #[test]
+    fn a_fatal_error_comes_before_everything() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = assigned(&mut buffers, 0);
+        buffers.push(&partition(0), generation, steps(0, 1));
+        buffers.fail_all(Error::new(ErrorKind::Authentication, "refused"));
+        assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::Authentication);
+        assert_eq!(buffers.failure(&partition(0)).unwrap().kind(), ErrorKind::Authentication);
+    }
+}

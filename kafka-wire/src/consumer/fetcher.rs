@@ -1,0 +1,426 @@
+//! One fetch loop per broker, each with a session of its own and one request on its way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::{HashMap, HashMapExt as _};
+
+use super::aborted::AbortedFilter;
+use super::assignment::{Assigned, Assignment, State};
+use super::buffers::{Generation, SharedBuffers};
+use super::fetched::{LogEnds, Step, WalkEnd, walk};
+use super::position::OffsetAndEpoch;
+use super::session::{FetchSession, PartitionFetch, SessionRequest};
+use crate::config::ConsumerConfig;
+use crate::engine::{Core, Lane, Target, Token};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::protocol::TopicRef;
+use crate::protocol::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, ForgottenTopic,
+};
+use crate::protocol::request::Response;
+use crate::types::{BrokerId, Isolation, TopicId, TopicPartition};
+
+/// How often a damaged batch is fetched before it counts as damaged in the broker's log too.
+const DAMAGED_FETCHES_MAX: u32 = 3;
+
+/// A partition's share of an answer grows up to this when not one whole batch fits: the largest frame that
+/// is taken is 100 MiB.
+const PARTITION_FETCH_MAX_BYTES: i32 = 64 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    config: Arc<ConsumerConfig>,
+    buffers: SharedBuffers,
+    loops: BTreeMap<BrokerId, FetchLoop>,
+    calls: HashMap<Token, BrokerId>,
+}
+
+#[derive(Debug)]
+struct FetchLoop {
+    session: FetchSession,
+    in_flight: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Without a session the order of a request decides who is served first: it rotates.
+    rotation: usize,
+}
+
+impl FetchLoop {
+    fn new() -> Self {
+        Self { session: FetchSession::new(), in_flight: false, failures: 0, retry_at: None, rotation: 0 }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        !self.in_flight && self.retry_at.is_none_or(|at| at <= now)
+    }
+}
+
+/// What an answer brought for the buffers.
+struct Delivery {
+    partition: TopicPartition,
+    generation: Generation,
+    from: OffsetAndEpoch,
+    steps: Vec<Step>,
+}
+
+impl Fetcher {
+    pub(super) fn new(config: Arc<ConsumerConfig>, buffers: SharedBuffers) -> Self {
+        Self { config, buffers, loops: BTreeMap::new(), calls: HashMap::new() }
+    }
+
+    /// When [`drive`](Self::drive) is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.loops.values().filter(|each| !each.in_flight).filter_map(|each| each.retry_at).min()
+    }
+
+    /// Sends a fetch to every broker that has none and leads a partition that is wanted, if there is room.
+    pub(super) fn drive(&mut self, now: Instant, assignment: &mut Assignment, core: &mut Core) {
+        let mut wanted: BTreeMap<BrokerId, Vec<PartitionFetch>> = BTreeMap::new();
+        let mut brokers = 0;
+        for (partition, assigned) in assignment.iter_mut() {
+            let Some((leader, fetch)) = assigned.wants(now, partition) else { continue };
+            let fetches = wanted.entry(leader).or_insert_with(|| {
+                brokers += 1;
+                Vec::new()
+            });
+            fetches.push(fetch);
+        }
+        wanted.retain(|broker, _| self.loops.entry(*broker).or_insert_with(FetchLoop::new).is_idle(now));
+        if wanted.is_empty() || !self.buffers.lock().has_room() {
+            return;
+        }
+        for (broker, fetches) in wanted {
+            self.fetch(now, broker, fetches, brokers, core);
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        mut fetches: Vec<PartitionFetch>,
+        brokers: usize,
+        core: &mut Core,
+    ) {
+        let Some(each) = self.loops.get_mut(&broker) else { return };
+        each.rotation = (each.rotation + 1) % fetches.len().max(1);
+        fetches.rotate_left(each.rotation);
+        each.in_flight = true;
+        each.retry_at = None;
+        let request = to_request(&self.config, each.session.request(fetches), brokers);
+        let timeout = core.config().request_timeout + self.config.fetch_max_wait;
+        let to = Target::Broker { id: broker, lane: Lane::Fetch };
+        let token = core.call(now, to, Box::new(request), timeout);
+        self.calls.insert(token, broker);
+    }
+
+    /// Takes the answer if it was asked for here.
+    pub(super) fn handle_response(
+        &mut self,
+        now: Instant,
+        token: Token,
+        result: Result<Response>,
+        assignment: &mut Assignment,
+        core: &mut Core,
+    ) -> Option<Result<Response>> {
+        let Some(broker) = self.calls.remove(&token) else {
+            return Some(result);
+        };
+        let Some(each) = self.loops.get_mut(&broker) else { return None };
+        each.in_flight = false;
+        match result.and_then(|response| FetchResponse::decode(&response)) {
+            Ok(response) => self.accept(now, broker, response, assignment, core),
+            Err(error) => self.failed(now, broker, &error, assignment, core),
+        }
+        None
+    }
+
+    /// Nobody knows whether the broker has seen the request.
+    fn failed(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        error: &Error,
+        assignment: &mut Assignment,
+        core: &mut Core,
+    ) {
+        let Some(each) = self.loops.get_mut(&broker) else { return };
+        tracing::debug!(%broker, %error, "a fetch failed");
+        each.session.restart();
+        each.failures = each.failures.saturating_add(1);
+        each.retry_at = Some(now + core.retry_delay(each.failures));
+        core.request_metadata(now);
+        if error.is_fatal() {
+            self.buffers.lock().fail_all(error.clone());
+            self.buffers.wake();
+        } else if !error.is_retriable() {
+            for (partition, assigned) in assignment.iter_mut() {
+                if assigned.leader.is_some_and(|(leader, _)| leader == broker) {
+                    assigned.fail(&self.buffers, partition, error.clone());
+                }
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        response: FetchResponse,
+        assignment: &mut Assignment,
+        core: &mut Core,
+    ) {
+        let Some(each) = self.loops.get_mut(&broker) else { return };
+        if let Some(code) = response.error {
+            tracing::debug!(%broker, %code, "a fetch was refused");
+            each.session.refused(code);
+            // A session that is lost is nothing to wait for; the second refusal in a row is.
+            each.failures = each.failures.saturating_add(1);
+            if each.failures > 1 {
+                each.retry_at = Some(now + core.retry_delay(each.failures));
+                core.request_metadata(now);
+            }
+            return;
+        }
+        each.failures = 0;
+        each.session.accepted(response.session_id);
+        let mut deliveries = Vec::new();
+        for topic in response.topics {
+            let Some(name) = topic_name(assignment, &topic.topic) else { continue };
+            for answer in topic.partitions {
+                let partition = TopicPartition { topic: Arc::clone(&name), partition: answer.index };
+                let Some(asked) = self.loops.get(&broker).and_then(|each| each.session.asked(&partition))
+                else {
+                    continue;
+                };
+                let Some(assigned) = assignment.get_mut(&partition) else { continue };
+                // Else it was moved since it was asked for.
+                if assigned.fetches_at().is_some_and(|at| at.offset == asked.offset) {
+                    deliveries.extend(self.accept_partition(now, partition, answer, assigned, core));
+                }
+            }
+        }
+        self.deliver(deliveries, assignment);
+    }
+
+    fn deliver(&self, deliveries: Vec<Delivery>, assignment: &mut Assignment) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let mut buffers = self.buffers.lock();
+        for Delivery { partition, generation, from, steps } in deliveries {
+            if !buffers.push(&partition, generation, steps)
+                && let Some(assigned) = assignment.get_mut(&partition)
+            {
+                assigned.rewind(from);
+            }
+        }
+        drop(buffers);
+        self.buffers.wake();
+    }
+
+    fn accept_partition(
+        &self,
+        now: Instant,
+        partition: TopicPartition,
+        answer: FetchedPartition,
+        assigned: &mut Assigned,
+        core: &mut Core,
+    ) -> Option<Delivery> {
+        let from = assigned.fetches_at()?;
+        if let Some(code) = answer.error {
+            self.partition_refused(now, &partition, &answer, code, assigned, core);
+            return None;
+        }
+        assigned.failures = 0;
+        if let Some(diverging) = answer.diverging {
+            let step =
+                assigned.truncated(&self.buffers, &partition, diverging, self.config.auto_offset_reset)?;
+            return Some(Delivery { partition, generation: assigned.generation, from, steps: vec![step] });
+        }
+        let ends = LogEnds {
+            high_watermark: answer.high_watermark,
+            last_stable_offset: answer.last_stable_offset,
+            log_start_offset: answer.log_start_offset,
+        };
+        let filter = match self.config.isolation {
+            Isolation::ReadCommitted => Some(AbortedFilter::new(answer.aborted)),
+            Isolation::ReadUncommitted => None,
+        };
+        let walked = walk(answer.records, from, ends, filter, self.config.check_crcs);
+        let mut steps = walked.steps;
+        if steps.is_empty() && assigned.reported != Some(ends) {
+            steps.push(Step { batch: None, from: from.offset, next: from, ends });
+        }
+        assigned.reported = Some(ends);
+        if walked.next != from {
+            assigned.advance(walked.next, self.config.max_partition_fetch_bytes);
+        }
+        match walked.end {
+            WalkEnd::Complete => {}
+            WalkEnd::TooShort => {
+                assigned.max_bytes = assigned.max_bytes.saturating_mul(2).min(PARTITION_FETCH_MAX_BYTES);
+            }
+            WalkEnd::Corrupt(error) => {
+                let generation = assigned.generation;
+                let delivery = Delivery { partition: partition.clone(), generation, from, steps };
+                // First what was good before it.
+                self.deliver_one(delivery, assigned);
+                self.damaged(now, &partition, error, assigned, core);
+                return None;
+            }
+        }
+        (!steps.is_empty()).then_some(Delivery { partition, generation: assigned.generation, from, steps })
+    }
+
+    fn deliver_one(&self, delivery: Delivery, assigned: &mut Assigned) {
+        let Delivery { partition, generation, from, steps } = delivery;
+        if !self.buffers.lock().push(&partition, generation, steps) {
+            assigned.rewind(from);
+        }
+        self.buffers.wake();
+    }
+
+    /// Damage in transit is gone with the next fetch; damage in the log stays.
+    fn damaged(
+        &self,
+        now: Instant,
+        partition: &TopicPartition,
+        error: Error,
+        assigned: &mut Assigned,
+        core: &mut Core,
+    ) {
+        assigned.damaged += 1;
+        if error.kind() != ErrorKind::CorruptRecords || assigned.damaged >= DAMAGED_FETCHES_MAX {
+            let hint = format!(
+                "fetched {} times; seek past the batch to give it up, or read it from a replica that has it whole",
+                assigned.damaged
+            );
+            let error = error.with_partition(partition.clone());
+            let error = if error.kind() == ErrorKind::CorruptRecords { error.with_hint(hint) } else { error };
+            assigned.fail(&self.buffers, partition, error);
+            return;
+        }
+        tracing::warn!(%partition, %error, "fetching a damaged batch again");
+        assigned.retry_at = Some(now + core.retry_delay(assigned.damaged));
+    }
+
+    fn partition_refused(
+        &self,
+        now: Instant,
+        partition: &TopicPartition,
+        answer: &FetchedPartition,
+        code: ErrorCode,
+        assigned: &mut Assigned,
+        core: &mut Core,
+    ) {
+        tracing::debug!(%partition, %code, "a fetch was refused");
+        if code == ErrorCode::OFFSET_OUT_OF_RANGE {
+            assigned.out_of_range();
+            return;
+        }
+        let error = Error::broker(code, "fetch").with_partition(partition.clone());
+        if code == ErrorCode::CORRUPT_MESSAGE {
+            let at = assigned.fetches_at().map_or(-1, |at| at.offset);
+            let error = Error::new(ErrorKind::CorruptRecords, "fetch: the broker's log is damaged");
+            self.damaged(now, partition, error.with_offset(at), assigned, core);
+            return;
+        }
+        if !error.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR {
+            assigned.fail(&self.buffers, partition, error);
+            return;
+        }
+        let hint = answer.leader.and_then(|hint| Some((hint.leader, hint.epoch?)));
+        if hint.is_some_and(|(leader, epoch)| core.learn_leader(partition, leader, epoch)) {
+            return; // The new leader can be asked at once.
+        }
+        core.request_metadata(now);
+        assigned.failures = assigned.failures.saturating_add(1);
+        assigned.retry_at = Some(now + core.retry_delay(assigned.failures));
+    }
+}
+
+fn to_request(config: &ConsumerConfig, session: SessionRequest, brokers: usize) -> FetchRequest {
+    // What is here and what is on its way from all brokers share the bytes allowed.
+    let share = config.queued_max_bytes / 2 / brokers.max(1);
+    let share = i32::try_from(share).unwrap_or(i32::MAX).max(1);
+    FetchRequest {
+        max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: config.fetch_max_bytes.min(share),
+        isolation: config.isolation,
+        session_id: session.id,
+        session_epoch: session.epoch,
+        topics: fetch_topics(session.fetch),
+        forgotten: forgotten_topics(session.forget),
+        rack: Arc::from(""),
+    }
+}
+
+/// In the order given; partitions of one topic that follow each other share an entry.
+fn fetch_topics(fetches: Vec<PartitionFetch>) -> Vec<FetchTopic> {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for fetch in fetches {
+        let partition = FetchPartition {
+            index: fetch.partition.partition,
+            current_leader_epoch: fetch.leader_epoch,
+            fetch_offset: fetch.offset,
+            last_fetched_epoch: fetch.last_fetched_epoch,
+            max_bytes: fetch.max_bytes,
+        };
+        match topics.last_mut().filter(|topic| topic.topic == fetch.partition.topic) {
+            Some(topic) => topic.partitions.push(partition),
+            None => topics.push(FetchTopic {
+                topic: fetch.partition.topic,
+                id: fetch.topic_id,
+                partitions: vec![partition],
+            }),
+        }
+    }
+    topics
+}
+
+fn forgotten_topics(forget: Vec<(TopicId, TopicPartition)>) -> Vec<ForgottenTopic> {
+    let mut topics: Vec<ForgottenTopic> = Vec::new();
+    for (id, TopicPartition { topic, partition }) in forget {
+        match topics.last_mut().filter(|last| last.topic == topic && last.id == id) {
+            Some(last) => last.partitions.push(partition),
+            None => topics.push(ForgottenTopic { topic, id, partitions: vec![partition] }),
+        }
+    }
+    topics
+}
+
+/// The topic that an answer names, if a partition of it is assigned.
+fn topic_name(assignment: &Assignment, topic: &TopicRef) -> Option<Arc<str>> {
+    let mut assigned = assignment.iter();
+    let found = match topic {
+        TopicRef::Name(name) => assigned.find(|(partition, _)| *partition.topic == **name),
+        TopicRef::Id(id) => assigned.find(|(_, assigned)| assigned.topic_id == Some(*id)),
+    };
+    found.map(|(partition, _)| Arc::clone(&partition.topic))
+}
+
+impl Assigned {
+    /// What to ask of whom, if this partition can be fetched now.
+    fn wants(&mut self, now: Instant, partition: &TopicPartition) -> Option<(BrokerId, PartitionFetch)> {
+        let State::Fetch(at) = self.state else { return None };
+        if self.paused || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let (leader, leader_epoch) = self.leader?;
+        self.retry_at = None;
+        let fetch = PartitionFetch {
+            partition: partition.clone(),
+            topic_id: self.topic_id.unwrap_or(TopicId::NONE),
+            offset: at.offset,
+            leader_epoch,
+            last_fetched_epoch: at.leader_epoch,
+            max_bytes: self.max_bytes,
+        };
+        Some((leader, fetch))
+    }
+}

@@ -1,0 +1,477 @@
+//! The consumer as a role of the engine: commands in, fetched batches into the buffers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::{HashMap, HashMapExt as _};
+
+use super::assignment::{Assigned, Assignment, State};
+use super::buffers::{Generation, SharedBuffers};
+use super::fetcher::Fetcher;
+use super::group_offsets::{Committed, GroupOffsets};
+use super::lookup::{
+    LookupId, OffsetLookup, UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic,
+};
+use super::position::{OffsetAndEpoch, Position};
+use crate::cluster::Topic;
+use crate::config::{ConsumerConfig, OffsetReset};
+use crate::engine::{Core, Role, Token};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::request::Response;
+use crate::reply::Reply;
+use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
+
+/// Partitions and the offsets looked up for them, in the order asked.
+pub(crate) type Listed = Vec<(TopicPartition, ListedOffset)>;
+
+/// What the application asks of the machine. Buffers and positions it changes by itself.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Read these from now on, from there; with a generation that the buffers gave.
+    Assign(Vec<(TopicPartition, Generation, Position)>),
+    /// Read these no longer.
+    Unassign(Vec<TopicPartition>),
+    /// Fetch these no more, or again.
+    Pause(Vec<TopicPartition>, bool),
+    /// There is room in the buffers again.
+    Room,
+    /// Wake the waiting application then; an earlier wish is forgotten, since it waits for one thing at a time.
+    WakeAt(Instant),
+    ListOffsets(Vec<(TopicPartition, OffsetSpec)>, Isolation, Reply<Listed>),
+    Commit(Vec<(TopicPartition, CommittedOffset)>, Reply<()>),
+    Committed(Vec<TopicPartition>, Reply<Committed>),
+    /// Describe a topic.
+    Describe(Arc<str>, Reply<Topic>),
+}
+
+/// What a lookup is for.
+#[derive(Debug)]
+enum Purpose {
+    Start(TopicPartition, Generation, Position),
+    Earliest(TopicPartition, Generation),
+    Latest(TopicPartition, Generation),
+    Question(u64, usize),
+}
+
+#[derive(Debug)]
+struct Question {
+    offsets: Vec<(TopicPartition, Option<ListedOffset>)>,
+    reply: Reply<Listed>,
+}
+
+#[derive(Debug)]
+struct Description {
+    topic: Arc<str>,
+    asked_at: Instant,
+    unknown_since: Option<Instant>,
+    reply: Reply<Topic>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ConsumerMachine {
+    config: Arc<ConsumerConfig>,
+    buffers: SharedBuffers,
+    assignment: Assignment,
+    fetcher: Fetcher,
+    lookup: OffsetLookup,
+    group_offsets: GroupOffsets,
+    purposes: HashMap<LookupId, Purpose>,
+    questions: BTreeMap<u64, Question>,
+    last_question: u64,
+    descriptions: Vec<Description>,
+    /// Of the cluster, when partitions were last compared with it.
+    seen_generation: u64,
+    /// No partition waits for its topic.
+    settled: bool,
+    wake_at: Option<Instant>,
+}
+
+impl Drop for ConsumerMachine {
+    fn drop(&mut self) {
+        self.buffers.lock().fail_all(Error::new(ErrorKind::Closed, "the consumer is closed"));
+        self.buffers.wake();
+    }
+}
+
+impl ConsumerMachine {
+    /// A consumer that fetches into `buffers`.
+    pub(crate) fn new(config: ConsumerConfig, buffers: SharedBuffers) -> Self {
+        let config = Arc::new(config);
+        let require_stable = config.isolation == Isolation::ReadCommitted;
+        Self {
+            fetcher: Fetcher::new(Arc::clone(&config), buffers.clone()),
+            lookup: OffsetLookup::new(),
+            group_offsets: GroupOffsets::new(config.group_id.as_deref().map(Arc::from), require_stable),
+            config,
+            buffers,
+            assignment: Assignment::new(),
+            purposes: HashMap::new(),
+            questions: BTreeMap::new(),
+            last_question: 0,
+            descriptions: Vec::new(),
+            seen_generation: 0,
+            settled: true,
+            wake_at: None,
+        }
+    }
+
+    /// Brings everything forward as far as it goes now.
+    fn drive(&mut self, now: Instant, core: &mut Core) {
+        self.refresh(now, core);
+        self.describe_topics(now, core);
+        self.start_partitions(now, core);
+        self.lookup.drive(now, core);
+        self.group_offsets.drive(now, core);
+        while self.take_answers(now, core) {
+            self.start_partitions(now, core);
+            self.lookup.drive(now, core);
+        }
+        self.fetcher.drive(now, &mut self.assignment, core);
+    }
+
+    /// Compares the partitions with metadata, if either has changed.
+    fn refresh(&mut self, now: Instant, core: &Core) {
+        let generation = core.cluster().generation();
+        if std::mem::replace(&mut self.seen_generation, generation) == generation && self.settled {
+            return;
+        }
+        self.settled = true;
+        for (partition, assigned) in &mut self.assignment {
+            assigned.refresh(now, &self.buffers, partition, self.config.auto_offset_reset, core);
+            self.settled &= assigned.is_settled();
+        }
+    }
+
+    /// Looks up what partitions need to know before they can be fetched.
+    fn start_partitions(&mut self, now: Instant, core: &Core) {
+        let give_up_at = now + core.config().default_api_timeout;
+        let isolation = self.config.isolation;
+        let mut committed = Vec::new();
+        let mut lookups = Vec::new();
+        for (partition, assigned) in &mut self.assignment {
+            let (p, generation) = (partition.clone(), assigned.generation);
+            match &mut assigned.state {
+                State::Start(position) => {
+                    let position = *position;
+                    assigned.state = State::LookingUp;
+                    let spec = match position {
+                        Position::Beginning => OffsetSpec::Earliest,
+                        Position::End => OffsetSpec::Latest,
+                        Position::Timestamp(timestamp_ms) => OffsetSpec::Timestamp(timestamp_ms),
+                        Position::Committed | Position::Offset { .. } => {
+                            committed.push(p);
+                            continue;
+                        }
+                    };
+                    lookups.push((spec, isolation, Purpose::Start(p, generation, position)));
+                }
+                State::OutOfRange { asked, .. } if !*asked => {
+                    *asked = true;
+                    let all = Isolation::ReadUncommitted;
+                    lookups.push((OffsetSpec::Earliest, all, Purpose::Earliest(p.clone(), generation)));
+                    lookups.push((OffsetSpec::Latest, all, Purpose::Latest(p, generation)));
+                }
+                _ => {}
+            }
+        }
+        for (spec, isolation, purpose) in lookups {
+            let (Purpose::Start(partition, ..)
+            | Purpose::Earliest(partition, _)
+            | Purpose::Latest(partition, _)) = &purpose
+            else {
+                continue;
+            };
+            let id = self.lookup.start(partition.clone(), spec, isolation, give_up_at);
+            self.purposes.insert(id, purpose);
+        }
+        if !committed.is_empty() {
+            self.group_offsets.find_start(committed, give_up_at);
+        }
+    }
+
+    /// Passes on what was looked up; whether there was something.
+    fn take_answers(&mut self, now: Instant, core: &mut Core) -> bool {
+        let mut any = false;
+        while let Some((id, result)) = self.lookup.next_answer() {
+            any = true;
+            match self.purposes.remove(&id) {
+                Some(Purpose::Question(question, index)) => self.answer_question(question, index, result),
+                Some(purpose) => self.looked_up(purpose, result),
+                None => {}
+            }
+        }
+        while let Some((partitions, result)) = self.group_offsets.next_start() {
+            any = true;
+            self.found_committed(&partitions, result);
+        }
+        if any {
+            self.group_offsets.drive(now, core);
+        }
+        any
+    }
+
+    fn looked_up(&mut self, purpose: Purpose, result: Result<ListedOffset>) {
+        let (Purpose::Start(partition, generation, _)
+        | Purpose::Earliest(partition, generation)
+        | Purpose::Latest(partition, generation)) = &purpose
+        else {
+            return;
+        };
+        let Some(assigned) = self.assignment.get_mut(partition).filter(|a| a.generation == *generation)
+        else {
+            return;
+        };
+        let listed = match result {
+            Ok(listed) => listed,
+            Err(error) => return assigned.fail(&self.buffers, partition, error),
+        };
+        let reset = self.config.auto_offset_reset;
+        match (&purpose, listed.offset) {
+            (Purpose::Start(..), Some(offset)) => {
+                let at = OffsetAndEpoch { offset, leader_epoch: listed.leader_epoch };
+                assigned.resolved(&self.buffers, partition, at);
+            }
+            // No record is that young.
+            (Purpose::Start(_, _, Position::Timestamp(_)), None) => {
+                assigned.state = State::Start(Position::End);
+            }
+            (Purpose::Earliest(..), Some(offset)) => {
+                assigned.learn_range(&self.buffers, partition, (Some(offset), None), reset);
+            }
+            (Purpose::Latest(..), Some(offset)) => {
+                assigned.learn_range(&self.buffers, partition, (None, Some(offset)), reset);
+            }
+            _ => {
+                let error = Error::new(ErrorKind::Protocol, "look up an offset: the broker answered none");
+                assigned.fail(&self.buffers, partition, error.with_partition(partition.clone()));
+            }
+        }
+    }
+
+    fn found_committed(&mut self, partitions: &[TopicPartition], result: Result<Committed>) {
+        match result {
+            Ok(committed) => {
+                for (partition, committed) in committed {
+                    self.start_at_committed(&partition, committed);
+                }
+            }
+            Err(error) => {
+                for partition in partitions {
+                    if let Some(assigned) = self.assignment.get_mut(partition)
+                        && matches!(assigned.state, State::LookingUp)
+                    {
+                        assigned.fail(&self.buffers, partition, error.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_at_committed(&mut self, partition: &TopicPartition, committed: Option<CommittedOffset>) {
+        let Some(assigned) = self.assignment.get_mut(partition) else { return };
+        if !matches!(assigned.state, State::LookingUp) {
+            return; // It was assigned anew since.
+        }
+        match (committed, self.config.auto_offset_reset) {
+            (Some(committed), _) => {
+                let at = OffsetAndEpoch { offset: committed.offset, leader_epoch: committed.leader_epoch };
+                assigned.resolved(&self.buffers, partition, at);
+            }
+            (None, OffsetReset::Earliest) => assigned.state = State::Start(Position::Beginning),
+            (None, OffsetReset::Latest) => assigned.state = State::Start(Position::End),
+            (None, OffsetReset::None) => {
+                let group = self.config.group_id.as_deref().unwrap_or_default();
+                let error = Error::new(
+                    ErrorKind::DataLoss,
+                    format!("start where group '{group}' committed: it has committed nothing"),
+                )
+                .with_partition(partition.clone())
+                .with_hint("set auto.offset.reset, or assign a position");
+                assigned.fail(&self.buffers, partition, error);
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        wanted: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Isolation,
+        reply: Reply<Listed>,
+        core: &Core,
+    ) {
+        if wanted.is_empty() {
+            return reply.send(Ok(Vec::new()));
+        }
+        let give_up_at = now + core.config().default_api_timeout;
+        self.last_question += 1;
+        let question = self.last_question;
+        let mut offsets = Vec::with_capacity(wanted.len());
+        for (index, (partition, spec)) in wanted.into_iter().enumerate() {
+            let id = self.lookup.start(partition.clone(), spec, isolation, give_up_at);
+            self.purposes.insert(id, Purpose::Question(question, index));
+            offsets.push((partition, None));
+        }
+        self.questions.insert(question, Question { offsets, reply });
+    }
+
+    fn answer_question(&mut self, id: u64, index: usize, result: Result<ListedOffset>) {
+        let Some(mut question) = self.questions.remove(&id) else { return };
+        match result {
+            Err(error) => question.reply.send(Err(error)),
+            Ok(listed) => {
+                if let Some((_, offset)) = question.offsets.get_mut(index) {
+                    *offset = Some(listed);
+                }
+                if question.offsets.iter().any(|(_, offset)| offset.is_none()) {
+                    self.questions.insert(id, question);
+                    return;
+                }
+                let listed =
+                    question.offsets.into_iter().filter_map(|(partition, offset)| Some((partition, offset?)));
+                question.reply.send(Ok(listed.collect()));
+            }
+        }
+    }
+
+    fn describe_topics(&mut self, now: Instant, core: &mut Core) {
+        for mut description in std::mem::take(&mut self.descriptions) {
+            let any = TopicPartition { topic: Arc::clone(&description.topic), partition: 0 };
+            core.watch_topics(now, [Arc::clone(&description.topic)]);
+            if let Some(topic) = core.cluster().topic(&description.topic) {
+                description.reply.send(Ok(topic.clone()));
+                continue;
+            }
+            if is_unknown(core, &any) {
+                description.unknown_since.get_or_insert(now);
+            }
+            if description.unknown_since.is_some_and(|since| now >= since + UNKNOWN_TOPIC_PATIENCE) {
+                description.reply.send(Err(unknown_topic(core, &any)));
+            } else if let Some(error) = refused_topic(core, &any) {
+                description.reply.send(Err(error));
+            } else if let Some(error) = core.connect_error().filter(|error| !error.is_retriable()) {
+                description.reply.send(Err(error.clone()));
+            } else if now >= description.asked_at + core.config().default_api_timeout {
+                let attempted = format!("describe topic '{}' in the time allowed", description.topic);
+                let error = Error::new(ErrorKind::Timeout, attempted);
+                description.reply.send(Err(match core.connect_error() {
+                    Some(cause) => error.with_cause(cause.clone()),
+                    None => error,
+                }));
+            } else {
+                self.descriptions.push(description);
+            }
+        }
+    }
+
+    fn assign(
+        &mut self,
+        now: Instant,
+        partitions: Vec<(TopicPartition, Generation, Position)>,
+        core: &mut Core,
+    ) {
+        for (partition, generation, position) in partitions {
+            core.watch_topics(now, [Arc::clone(&partition.topic)]);
+            let before = self.assignment.remove(&partition);
+            let max_bytes = self.config.max_partition_fetch_bytes;
+            let mut assigned = Assigned::new(now, generation, position, max_bytes);
+            assigned.paused = before.is_some_and(|before| before.paused);
+            self.assignment.insert(partition, assigned);
+        }
+        self.settled = false;
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition], core: &mut Core) {
+        for partition in partitions {
+            self.assignment.remove(partition);
+        }
+        for TopicPartition { topic, .. } in partitions {
+            let still_read = self.assignment.keys().any(|other| other.topic == *topic);
+            let still_asked = self.lookup.topics().any(|other| other == topic)
+                || self.descriptions.iter().any(|description| description.topic == *topic);
+            if !still_read && !still_asked {
+                core.unwatch_topics([&**topic]);
+            }
+        }
+    }
+}
+
+impl Role for ConsumerMachine {
+    type Command = Command;
+
+    fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
+        match command {
+            Command::Assign(partitions) => self.assign(now, partitions, core),
+            Command::Unassign(partitions) => self.unassign(&partitions, core),
+            Command::Pause(partitions, paused) => {
+                for partition in partitions {
+                    if let Some(assigned) = self.assignment.get_mut(&partition) {
+                        assigned.paused = paused;
+                    }
+                }
+            }
+            Command::Room => return self.fetcher.drive(now, &mut self.assignment, core),
+            Command::WakeAt(at) => {
+                self.wake_at = Some(at);
+                return;
+            }
+            Command::ListOffsets(wanted, isolation, reply) => self.ask(now, wanted, isolation, reply, core),
+            Command::Commit(offsets, reply) => {
+                let give_up_at = now + core.config().default_api_timeout;
+                self.group_offsets.commit(offsets, give_up_at, reply);
+            }
+            Command::Committed(partitions, reply) => {
+                let give_up_at = now + core.config().default_api_timeout;
+                self.group_offsets.committed(partitions, give_up_at, reply);
+            }
+            Command::Describe(topic, reply) => {
+                self.descriptions.push(Description { topic, asked_at: now, unknown_since: None, reply });
+            }
+        }
+        self.drive(now, core);
+    }
+
+    fn handle_response(&mut self, now: Instant, token: Token, result: Result<Response>, core: &mut Core) {
+        let result = self.fetcher.handle_response(now, token, result, &mut self.assignment, core);
+        let Some(result) = result else {
+            return self.drive(now, core);
+        };
+        let result = self.lookup.handle_response(now, token, result, core);
+        if let Some(result) = result {
+            self.group_offsets.handle_response(now, token, result, core);
+        }
+        self.drive(now, core);
+    }
+
+    fn handle_progress(&mut self, now: Instant, core: &mut Core) {
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.buffers.wake();
+        }
+        self.drive(now, core);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let patience = self.config.client.default_api_timeout;
+        let describing = self.descriptions.iter().flat_map(|description| {
+            [
+                Some(description.asked_at + patience),
+                description.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE),
+            ]
+        });
+        let partitions = self.assignment.values().map(|assigned| assigned.poll_timeout(patience));
+        let own = [
+            self.wake_at,
+            self.fetcher.poll_timeout(),
+            self.lookup.poll_timeout(),
+            self.group_offsets.poll_timeout(),
+        ];
+        own.into_iter().chain(describing).chain(partitions).flatten().min()
+    }
+
+    fn is_closed(&self) -> bool {
+        false // It ends when its handle is dropped, which stops the driver.
+    }
+}

@@ -1,0 +1,411 @@
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::driver::{self, DriverHandle};
+use super::signal::{Mailbox, Signal};
+use crate::cluster::Topic;
+use crate::config::{ConsumerConfig, Properties};
+use crate::consumer::{
+    Command, ConsumerMachine, FetchedBatch, OffsetAndEpoch, Position, SharedBuffers, Taken,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::limits::Limits;
+use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
+
+/// Reads partitions, in the background and ahead of the application.
+///
+/// A thread of its own fetches from each broker as soon as there is room for more
+/// (`queued.max.bytes`); [`poll`](Self::poll) hands out what is there, one batch of one partition at a time,
+/// the partitions in turn. A handle works on any thread, under any async runtime or none.
+///
+/// ```no_run
+/// # async fn example() -> kafka_wire::Result<()> {
+/// use std::time::Duration;
+///
+/// use kafka_wire::config::{ClientConfig, ConsumerConfig};
+/// use kafka_wire::{Consumer, Position, TopicPartition};
+///
+/// let config = ConsumerConfig { client: ClientConfig::bootstrap("localhost:9092")?, ..Default::default() };
+/// let mut consumer = Consumer::new(config)?;
+/// consumer.assign([(TopicPartition::new("orders", 0), Position::Beginning)])?;
+/// loop {
+///     let batch = consumer.poll(Duration::from_millis(100)).await?;
+///     for record in &batch {
+///         println!("{}: {:?}", record.offset, record.value);
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    buffers: SharedBuffers,
+    mailbox: Mailbox<Command>,
+    has_group: bool,
+    limits: Limits,
+    /// Ends the thread when the handle is dropped.
+    _driver: DriverHandle,
+}
+
+impl Consumer {
+    /// A consumer that reads nothing yet: see [`assign`](Self::assign). Does not wait for a broker.
+    ///
+    /// # Errors
+    /// `Config` or `Unsupported` when TLS cannot be set up, `Network` when the thread cannot be started.
+    pub fn new(config: ConsumerConfig) -> Result<Self> {
+        let buffers = SharedBuffers::new(config.queued_max_bytes);
+        let signal = Arc::new(Signal::default());
+        let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
+        let (client, has_group) = (config.client.clone(), config.group_id.is_some());
+        let machine = ConsumerMachine::new(config, buffers.clone());
+        let driver = driver::spawn("tidewater-consumer", &client, machine, feed, signal)?;
+        Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, _driver: driver })
+    }
+
+    /// A consumer as properties by Kafka's names describe it.
+    ///
+    /// # Errors
+    /// `Config`, naming the property; and as [`new`](Self::new).
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        Self::new(ConsumerConfig::from_properties(properties)?)
+    }
+
+    /// Reads exactly these partitions from now on, each from its position. What was assigned before, and
+    /// what is buffered of it, is forgotten.
+    ///
+    /// # Errors
+    /// `Usage` for a negative offset, `Config` for a committed position without `group.id`.
+    pub fn assign(&mut self, partitions: impl IntoIterator<Item = (TopicPartition, Position)>) -> Result<()> {
+        let partitions = self.check(partitions)?;
+        let before: Vec<TopicPartition> = self.buffers.lock().assignment().cloned().collect();
+        self.incremental_unassign(before)?;
+        self.start(partitions)
+    }
+
+    /// Reads these partitions too; one that is read already starts anew.
+    ///
+    /// # Errors
+    /// As [`assign`](Self::assign).
+    pub fn incremental_assign(
+        &mut self,
+        partitions: impl IntoIterator<Item = (TopicPartition, Position)>,
+    ) -> Result<()> {
+        let partitions = self.check(partitions)?;
+        self.start(partitions)
+    }
+
+    /// Reads these partitions no longer; what is buffered of them is forgotten.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn incremental_unassign(
+        &mut self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> Result<()> {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
+        let mut buffers = self.buffers.lock();
+        for partition in &partitions {
+            buffers.unassign(partition);
+        }
+        drop(buffers);
+        self.mailbox.send(Command::Unassign(partitions))
+    }
+
+    /// The partitions that are read, in no order.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.buffers.lock().assignment().cloned().collect()
+    }
+
+    /// Goes on reading at another place. What is buffered of the partition is forgotten, and so is an error
+    /// that stopped it.
+    ///
+    /// # Errors
+    /// `Usage` for a partition that is not assigned or a negative offset, `Config` for a committed position
+    /// without `group.id`.
+    pub fn seek(&mut self, partition: &TopicPartition, position: impl Into<Position>) -> Result<()> {
+        let partitions = self.check([(partition.clone(), position.into())])?;
+        if self.buffers.lock().position(partition).is_none() {
+            return Err(not_assigned("seek", partition));
+        }
+        self.start(partitions)
+    }
+
+    /// Hands out nothing of these partitions until they are resumed. Little of them is kept buffered.
+    ///
+    /// # Errors
+    /// `Usage` for a partition that is not assigned.
+    pub fn pause<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
+        let mut paused = Vec::new();
+        let mut dropped = Vec::new();
+        let mut buffers = self.buffers.lock();
+        for partition in partitions {
+            let Some(rewound) = buffers.pause(partition) else {
+                return Err(not_assigned("pause", partition));
+            };
+            paused.push(partition.clone());
+            dropped.extend(rewound.map(|(generation, at)| (partition.clone(), generation, at.into())));
+        }
+        let room = buffers.take_room_wanted();
+        drop(buffers);
+        self.mailbox.send(Command::Pause(paused, true))?;
+        if !dropped.is_empty() {
+            self.mailbox.send(Command::Assign(dropped))?;
+        }
+        if room { self.mailbox.send(Command::Room) } else { Ok(()) }
+    }
+
+    /// Goes on with partitions that were paused, where they were.
+    ///
+    /// # Errors
+    /// `Usage` for a partition that is not assigned.
+    pub fn resume<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
+        let mut resumed = Vec::new();
+        for partition in partitions {
+            if !self.buffers.lock().resume(partition) {
+                return Err(not_assigned("resume", partition));
+            }
+            resumed.push(partition.clone());
+        }
+        self.mailbox.send(Command::Pause(resumed, false))
+    }
+
+    /// The next batch with records, or one without any after `timeout`.
+    ///
+    /// # Errors
+    /// What stopped a partition: `DataLoss` when the position is gone and `auto.offset.reset` is `none`,
+    /// `CorruptRecords`, a topic that does not exist or may not be read. It is named in the error, which is
+    /// repeated until a [`seek`](Self::seek) or another assignment; other partitions have their turn in
+    /// between. A fatal error is repeated for ever.
+    ///
+    /// # Cancel safety
+    /// A batch is either returned or stays: nothing is lost when the future is dropped.
+    pub async fn poll(&mut self, timeout: Duration) -> Result<FetchedBatch> {
+        let mut deadline = None;
+        poll_fn(|context| {
+            if let Poll::Ready(batch) = self.poll_records(context) {
+                return Poll::Ready(batch);
+            }
+            let now = now();
+            match deadline {
+                Some(deadline) if now >= deadline => return Poll::Ready(Ok(FetchedBatch::nothing())),
+                None if timeout.is_zero() => return Poll::Ready(Ok(FetchedBatch::nothing())),
+                Some(_) => {}
+                None => {
+                    // A timeout beyond what the clock can tell is none.
+                    deadline = now.checked_add(timeout);
+                    if let Some(deadline) = deadline
+                        && let Err(error) = self.mailbox.send(Command::WakeAt(deadline))
+                    {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// As [`poll`](Self::poll), for threads that may block.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn poll_blocking(&mut self, timeout: Duration) -> Result<FetchedBatch> {
+        if let Poll::Ready(batch) = self.poll_records(&mut Context::from_waker(Waker::noop())) {
+            return batch;
+        }
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let deadline = now().checked_add(timeout);
+        loop {
+            if let Poll::Ready(batch) = self.poll_records(&mut Context::from_waker(&waker)) {
+                return batch;
+            }
+            let Some(deadline) = deadline else {
+                thread::park();
+                continue;
+            };
+            let left = deadline.saturating_duration_since(now());
+            if left.is_zero() {
+                return Ok(FetchedBatch::nothing());
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    /// The next batch as soon as there is one; for code that has its own way to wait. Also returns batches
+    /// without records: steps over what is not for the application, and on the spot when only the high
+    /// watermark or the last stable offset have moved.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<FetchedBatch>> {
+        let mut buffers = self.buffers.lock();
+        let Some(taken) = buffers.take() else {
+            buffers.register(context.waker());
+            return Poll::Pending;
+        };
+        let room = buffers.take_room_wanted();
+        drop(buffers);
+        if room && let Err(error) = self.mailbox.send(Command::Room) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(taken.and_then(|taken| self.open(taken)))
+    }
+
+    fn poll_records(&mut self, context: &mut Context<'_>) -> Poll<Result<FetchedBatch>> {
+        loop {
+            match self.poll_batch(context) {
+                Poll::Ready(Ok(batch)) if batch.is_empty() => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn open(&self, taken: Taken) -> Result<FetchedBatch> {
+        let undo = taken.undo();
+        FetchedBatch::open(taken.partition, taken.step, &self.limits).inspect_err(|error| {
+            self.buffers.lock().put_back(undo, error.clone());
+        })
+    }
+
+    /// Where the application is: after the last batch handed out. Waits until it is known where to start.
+    ///
+    /// # Errors
+    /// `Usage` for a partition that is not assigned; what stopped the partition before a start was known.
+    pub async fn position(&mut self, partition: &TopicPartition) -> Result<OffsetAndEpoch> {
+        poll_fn(|context| {
+            let mut buffers = self.buffers.lock();
+            match buffers.position(partition) {
+                None => Poll::Ready(Err(not_assigned("tell the position", partition))),
+                Some(Some(at)) => Poll::Ready(Ok(at)),
+                Some(None) => match buffers.failure(partition) {
+                    Some(error) => Poll::Ready(Err(error.clone())),
+                    None => {
+                        buffers.register(context.waker());
+                        Poll::Pending
+                    }
+                },
+            }
+        })
+        .await
+    }
+
+    /// All positions that are known, in no order: what [`commit`](Self::commit) would commit.
+    pub fn positions(&self) -> Vec<(TopicPartition, OffsetAndEpoch)> {
+        let buffers = self.buffers.lock();
+        buffers.positions().map(|(partition, at)| (partition.clone(), at)).collect()
+    }
+
+    /// Looks offsets up, of any partitions; the answers are in the order of the questions.
+    ///
+    /// # Errors
+    /// Of the first partition that fails: a broker's refusal, or `Timeout` after `default.api.timeout.ms`.
+    pub async fn list_offsets(
+        &self,
+        wanted: impl IntoIterator<Item = (TopicPartition, OffsetSpec)>,
+        isolation: Isolation,
+    ) -> Result<Vec<(TopicPartition, ListedOffset)>> {
+        let wanted = wanted.into_iter().collect();
+        self.mailbox.ask(|reply| Command::ListOffsets(wanted, isolation, reply)).await
+    }
+
+    /// Commits the positions for the group, as a consumer that is not a member of it.
+    ///
+    /// # Errors
+    /// `Config` without `group.id`; a broker's refusal, as when the group has members; `Timeout` after
+    /// `default.api.timeout.ms`: then it may have been committed.
+    pub async fn commit(&self) -> Result<()> {
+        let positions = self.positions().into_iter().map(|(partition, at)| (partition, at.into()));
+        self.commit_offsets(positions).await
+    }
+
+    /// Commits these offsets for the group.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<()> {
+        let offsets: Vec<_> = offsets.into_iter().collect();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.mailbox.ask(|reply| Command::Commit(offsets, reply)).await
+    }
+
+    /// What the group has committed for these partitions, in their order.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn committed(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> Result<Vec<(TopicPartition, Option<CommittedOffset>)>> {
+        let partitions = partitions.into_iter().collect();
+        self.mailbox.ask(|reply| Command::Committed(partitions, reply)).await
+    }
+
+    /// The topic as metadata describes it: its id, partitions and leaders.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION` when no broker has known it for 10 s; `Timeout` after
+    /// `default.api.timeout.ms`.
+    pub async fn describe_topic(&self, topic: &str) -> Result<Topic> {
+        let topic = Arc::from(topic);
+        self.mailbox.ask(|reply| Command::Describe(topic, reply)).await
+    }
+
+    fn check(
+        &self,
+        partitions: impl IntoIterator<Item = (TopicPartition, Position)>,
+    ) -> Result<Vec<(TopicPartition, Position)>> {
+        let check = |(partition, position): (TopicPartition, Position)| match position {
+            Position::Offset { offset, .. } if offset < 0 => {
+                let attempted = format!("read from offset {offset}");
+                Err(Error::new(ErrorKind::Usage, attempted).with_partition(partition))
+            }
+            Position::Committed if !self.has_group => {
+                let error = Error::new(ErrorKind::Config, "start at a committed offset without a group.id");
+                Err(error.with_partition(partition).with_hint("set group.id"))
+            }
+            _ => Ok((partition, position)),
+        };
+        partitions.into_iter().map(check).collect()
+    }
+
+    fn start(&mut self, partitions: Vec<(TopicPartition, Position)>) -> Result<()> {
+        let mut buffers = self.buffers.lock();
+        let assigned = partitions.into_iter().map(|(partition, position)| {
+            let generation = buffers.assign_at(&partition, position);
+            (partition, generation, position)
+        });
+        let assigned = assigned.collect();
+        drop(buffers);
+        self.mailbox.send(Command::Assign(assigned))
+    }
+}
+
+fn not_assigned(what: &'static str, partition: &TopicPartition) -> Error {
+    Error::new(ErrorKind::Usage, format!("{what} of a partition that is not assigned"))
+        .with_partition(partition.clone())
+        .with_hint("assign it first")
+}
+
+#[allow(clippy::disallowed_methods, reason = "the rim reads the clock, here only before it waits")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
