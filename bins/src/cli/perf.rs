@@ -1,5 +1,6 @@
 //! `tidewater perf`: what the client costs, as one line of JSON that compares with that of other clients.
 
+mod consume;
 mod payload;
 mod produce;
 mod usage;
@@ -12,6 +13,8 @@ use kafka_wire::Result;
 pub(super) enum Command {
     /// Write keyed records, idempotent with acks=all, each counted when it is acknowledged.
     Produce(Options),
+    /// Read records from the start of a topic, checksums on, and look at each key and value.
+    Consume(Options),
 }
 
 /// The options of all measurements; those that make no difference to one are accepted by it.
@@ -63,6 +66,7 @@ enum Codec {
 pub(super) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Produce(options) => produce::run(options),
+        Command::Consume(options) => consume::run(options),
     }
 }
 
