@@ -53,6 +53,9 @@ impl Pending {
     }
 }
 
+/// A leader and its epoch.
+type Leader = (i32, i32);
+
 /// The answer for one partition.
 #[derive(Debug)]
 struct Fetched<'a> {
@@ -62,8 +65,8 @@ struct Fetched<'a> {
     last_stable_offset: i64,
     start_offset: i64,
     diverging_epoch: Option<(i32, i64)>,
-    /// Leader and epoch, where the client asked another node.
-    current_leader: Option<(i32, i32)>,
+    /// Where the client asked another node.
+    current_leader: Option<Leader>,
     aborted: Option<Vec<AbortedTransaction>>,
     records: Vec<Bytes>,
     bytes: usize,
@@ -199,7 +202,7 @@ fn find<'a>(
     cluster: &'a Cluster,
     context: &Context,
     wanted: &Wanted,
-) -> Result<&'a Partition, (ErrorCode, Option<(i32, i32)>)> {
+) -> Result<&'a Partition, (ErrorCode, Option<Leader>)> {
     let by_id = context.version >= TOPIC_IDS_FROM;
     let name: &str = match cluster.topics.name_of(wanted.id) {
         Some(name) if by_id => name,

@@ -1,0 +1,10 @@
+//! The broker as its clients see it: requests in, answers out, on a virtual clock or over TCP.
+
+#![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
+
+mod faults;
+mod harness;
+mod records;
+mod restart;
+mod tcp;
+mod transactions;
