@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_base_and_its_deltas_come_back_on_any_number_of_workers() {
         let mut logic = totals(KeyGroupRange::ALL);
-        let mut chain = vec![Vec::new(), Vec::new(), Vec::new()];
+        let mut chain = [Vec::new(), Vec::new(), Vec::new()];
         let keys: Vec<String> = (0..100).map(|key| format!("key {key}")).collect();
         apply(&mut logic, keys.iter().map(|key| item(key, 1)).collect());
         assert!(logic.is_dirty());
