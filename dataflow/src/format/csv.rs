@@ -146,6 +146,9 @@ mod tests {
         let expected =
             Row { count: 51, name: "a, \"b\"".into(), amount: Decimal::from_hundredths(1230), note: None };
         assert_eq!(row, expected);
+        let mut out = Vec::new();
+        csv.encode(&row, &mut out).unwrap();
+        assert_eq!(out, b"51,\"a, \"\"b\"\"\",12.30,");
         let row = csv.decode(Some(b"1,,0,255")).unwrap();
         assert_eq!((row.name.as_str(), row.note), ("", Some(255)));
         let (first, second): (i32, String) = Csv::separated_by(b'\t').decode(Some(b"7\tx,y")).unwrap();
