@@ -185,6 +185,14 @@ impl MemoryTransaction {
     }
 }
 
+#[cfg(test)]
+impl MemoryLog {
+    /// The jobs that have committed here.
+    pub(crate) fn jobs(&self) -> Vec<String> {
+        self.lock().manifests.keys().cloned().collect()
+    }
+}
+
 impl Inner {
     fn partition(&mut self, topic: &str, partition: usize) -> Result<&mut Vec<MemoryRecord>> {
         let found = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(partition));

@@ -1,5 +1,7 @@
 //! Whole jobs on the in-memory log.
 
+mod simulation;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
