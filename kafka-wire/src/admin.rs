@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
 
-pub(crate) use batch::{Batch, Operation, Outcome, Refusal, Unknown};
+pub(crate) use batch::{Batch, Operation, Outcome, Outcomes, Refusal, Unknown};
 
 use crate::engine::{Core, Role, Token};
 use crate::error::Result;

@@ -24,6 +24,8 @@ pub(crate) struct Refusal {
 
 pub(crate) type Outcome<T> = std::result::Result<T, Refusal>;
 
+pub(crate) type Outcomes<K, T> = Vec<(K, Outcome<T>)>;
+
 /// Why it is not known yet whom to ask.
 pub(crate) enum Unknown {
     /// Metadata will tell.
@@ -54,7 +56,7 @@ pub(crate) trait Operation: Send + 'static {
         &self,
         items: &[(Self::Key, Self::Item)],
         response: Response,
-    ) -> Result<Vec<(Self::Key, Outcome<Self::Output>)>>;
+    ) -> Result<Outcomes<Self::Key, Self::Output>>;
     /// Whether a refusal may pass by itself, so that the thing is tried again until the time is up.
     fn is_passing(code: ErrorCode) -> bool {
         code.is_retriable()
@@ -184,7 +186,7 @@ impl<O: Operation> Batch<O> {
         for (key, _) in rest {
             let error = failure::<O>(ErrorKind::Timeout, &key);
             let why = Error::new(ErrorKind::Timeout, format!("not done within {timeout} ms"));
-            let why = match self.last_error.as_ref().or(core.connect_error()) {
+            let why = match self.last_error.as_ref().or_else(|| core.connect_error()) {
                 Some(cause) => why.with_cause(cause.clone()),
                 None => why,
             };

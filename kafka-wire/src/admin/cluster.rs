@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Operation, Outcome, Refusal, Unknown};
+use super::{Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::{Broker, Cluster};
 use crate::config::HostPort;
 use crate::engine::Target;
@@ -51,7 +51,7 @@ impl Operation for DescribeCluster {
         Box::new(MetadataRequest { topics: Some(Vec::new()), allow_auto_topic_creation: false })
     }
 
-    fn read(&self, _: &[(Whole, ())], response: Response) -> Result<Vec<(Whole, Outcome<Self::Output>)>> {
+    fn read(&self, _: &[(Whole, ())], response: Response) -> Result<Outcomes<Whole, Self::Output>> {
         let answer = MetadataResponse::decode(&response)?;
         if let Some(code) = answer.error {
             return Ok(vec![(Whole, Err(Refusal { code, message: None }))]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::topics::{outcome, text};
-use super::{Operation, Outcome, Unknown};
+use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::{ErrorCode, Result};
@@ -111,7 +111,7 @@ impl Operation for DescribeConfigs {
         Box::new(Plain::new(DescribeConfigsRequest::default().with_resources(resources.collect())))
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Vec<(String, Outcome<Self::Output>)>> {
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
         let answer = response.decode::<DescribeConfigsRequest>()?;
         let outcomes = answer.results.into_iter().map(|topic| {
             let entries = topic.configs.into_iter().map(|config| ConfigEntry {
@@ -158,7 +158,7 @@ impl Operation for AlterConfigs {
         &self,
         _: &[(String, Vec<ConfigChange>)],
         response: Response,
-    ) -> Result<Vec<(String, Outcome<()>)>> {
+    ) -> Result<Outcomes<String, ()>> {
         let answer = response.decode::<IncrementalAlterConfigsRequest>()?;
         let outcomes = answer.responses.into_iter();
         Ok(outcomes

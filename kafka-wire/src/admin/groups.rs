@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::topics::{outcome, text};
-use super::{Operation, Outcome, Refusal, Unknown};
+use super::{Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::{Cluster, CoordinatorKind};
 use crate::engine::{Lane, Target};
 use crate::error::{ErrorCode, Result};
@@ -76,7 +76,7 @@ impl Operation for ListGroups {
         &self,
         items: &[(BrokerId, ())],
         response: Response,
-    ) -> Result<Vec<(BrokerId, Outcome<Self::Output>)>> {
+    ) -> Result<Outcomes<BrokerId, Self::Output>> {
         let answer = response.decode::<ListGroupsRequest>()?;
         let groups = answer.groups.into_iter().map(|group| GroupListing {
             group_id: group.group_id.to_string(),
@@ -109,7 +109,7 @@ impl Operation for DescribeGroups {
         Box::new(Plain::new(DescribeGroupsRequest::default().with_groups(groups)))
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Vec<(String, Outcome<Self::Output>)>> {
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
         let answer = response.decode::<DescribeGroupsRequest>()?;
         let outcomes = answer.groups.into_iter().map(|group| {
             let members = group.members.into_iter().map(|member| GroupMember {
@@ -162,14 +162,14 @@ impl Operation for ListCommittedOffsets {
         &self,
         items: &[(String, ())],
         response: Response,
-    ) -> Result<Vec<(String, Outcome<Self::Output>)>> {
+    ) -> Result<Outcomes<String, Self::Output>> {
         let answer = response.decode::<OffsetFetchRequest>()?;
         let mut refusal = ErrorCode::from_wire(answer.error_code);
         let mut offsets = BTreeMap::new();
         for topic in answer.topics {
             let name: Arc<str> = Arc::from(topic.name.as_str());
             for partition in topic.partitions {
-                refusal = refusal.or(ErrorCode::from_wire(partition.error_code));
+                refusal = refusal.or_else(|| ErrorCode::from_wire(partition.error_code));
                 if partition.committed_offset < 0 {
                     continue;
                 }

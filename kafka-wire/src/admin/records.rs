@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::topics::{millis, outcome, topic_name};
-use super::{Operation, Outcome, Unknown};
+use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::{Lane, Target};
 use crate::error::Result;
@@ -30,7 +30,7 @@ pub(super) fn leader(key: &TopicPartition, cluster: &Cluster) -> Result<Target, 
     }
 }
 
-fn by_topic<'a, T>(items: &'a [(TopicPartition, T)]) -> BTreeMap<&'a str, Vec<(i32, &'a T)>> {
+fn by_topic<T>(items: &[(TopicPartition, T)]) -> BTreeMap<&str, Vec<(i32, &T)>> {
     let mut topics: BTreeMap<&str, Vec<(i32, &T)>> = BTreeMap::new();
     for (key, item) in items {
         topics.entry(&key.topic).or_default().push((key.partition, item));
@@ -81,7 +81,7 @@ impl Operation for ListOffsets {
         &self,
         items: &[(TopicPartition, OffsetSpec)],
         response: Response,
-    ) -> Result<Vec<(TopicPartition, Outcome<ListedOffset>)>> {
+    ) -> Result<Outcomes<TopicPartition, ListedOffset>> {
         let answer = response.decode::<ListOffsetsRequest>()?;
         let mut outcomes = Vec::with_capacity(items.len());
         for topic in answer.topics {
@@ -139,7 +139,7 @@ impl Operation for DeleteRecords {
         &self,
         items: &[(TopicPartition, Option<i64>)],
         response: Response,
-    ) -> Result<Vec<(TopicPartition, Outcome<i64>)>> {
+    ) -> Result<Outcomes<TopicPartition, i64>> {
         let answer = response.decode::<DeleteRecordsRequest>()?;
         let mut outcomes = Vec::with_capacity(items.len());
         for topic in answer.topics {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Whole;
-use super::{Operation, Outcome, Refusal, Unknown};
+use super::{Operation, Outcome, Outcomes, Refusal, Unknown};
 use crate::cluster::{Cluster, Topic};
 use crate::engine::{Target, read_topic};
 use crate::error::{ErrorCode, Result};
@@ -99,7 +99,7 @@ impl Operation for CreateTopics {
         Box::new(Plain::new(request.with_timeout_ms(millis(timeout))))
     }
 
-    fn read(&self, _: &[(String, NewTopic)], response: Response) -> Result<Vec<(String, Outcome<()>)>> {
+    fn read(&self, _: &[(String, NewTopic)], response: Response) -> Result<Outcomes<String, ()>> {
         let answer = response.decode::<CreateTopicsRequest>()?;
         let outcomes = answer.topics.into_iter();
         Ok(outcomes
@@ -127,7 +127,7 @@ impl Operation for DeleteTopics {
         Box::new(Plain::in_versions(request, 1..=5))
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Vec<(String, Outcome<()>)>> {
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, ()>> {
         let answer = response.decode::<DeleteTopicsRequest>()?;
         let name = |name: Option<TopicName>| name.map(|name| name.to_string()).unwrap_or_default();
         let outcomes = answer.responses.into_iter();
@@ -165,7 +165,7 @@ impl Operation for CreatePartitions {
         Box::new(Plain::new(request.with_timeout_ms(millis(timeout))))
     }
 
-    fn read(&self, _: &[(String, i32)], response: Response) -> Result<Vec<(String, Outcome<()>)>> {
+    fn read(&self, _: &[(String, i32)], response: Response) -> Result<Outcomes<String, ()>> {
         let answer = response.decode::<CreatePartitionsRequest>()?;
         let outcomes = answer.results.into_iter();
         Ok(outcomes
@@ -195,7 +195,7 @@ impl Operation for ListTopics {
         Box::new(MetadataRequest { topics: None, allow_auto_topic_creation: false })
     }
 
-    fn read(&self, _: &[(Whole, ())], response: Response) -> Result<Vec<(Whole, Outcome<Self::Output>)>> {
+    fn read(&self, _: &[(Whole, ())], response: Response) -> Result<Outcomes<Whole, Self::Output>> {
         let answer = MetadataResponse::decode(&response)?;
         if let Some(code) = answer.error {
             return Ok(vec![(Whole, Err(Refusal { code, message: None }))]);
@@ -227,7 +227,7 @@ impl Operation for DescribeTopics {
         Box::new(MetadataRequest { topics: Some(topics), allow_auto_topic_creation: false })
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Vec<(String, Outcome<Topic>)>> {
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, Topic>> {
         let answer = MetadataResponse::decode(&response)?;
         let refusal = |code| Refusal { code, message: None };
         Ok(answer.topics.into_iter().map(|t| (t.name.to_string(), read_topic(t).map_err(refusal))).collect())
