@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 /// Layers of `kafka-wire/src`, lowest first; a module imports only from lower rows (its own name excepted).
 const CLIENT_LAYERS: &[&[&str]] = &[
     &["types", "error_code"],
-    &["error", "time", "events", "reply"],
+    &["error", "time", "events"],
+    &["reply"],
     &["protocol"],
     &["record", "security"],
     &["config"],
     &["connection", "cluster"],
-    &["core"],
+    &["engine"],
     &["group", "txn"],
     &["producer", "consumer", "admin"],
-    &["engine"],
     &["net"],
 ];
 
@@ -170,7 +170,8 @@ fn effects_stay_in_their_rooms() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
         for (word, searched, allowed, why) in CONFINED {
-            let applies = searched.iter().any(|folder| path.starts_with(folder));
+            let applies =
+                searched.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("/tests.rs");
             if !applies || allowed.iter().any(|place| path.starts_with(place)) {
                 continue;
             }

@@ -11,8 +11,6 @@ mod call;
 mod core;
 mod discovery;
 mod pool;
-#[cfg(test)]
-mod tests;
 mod throttle;
 
 use std::time::{Duration, Instant};
@@ -182,3 +180,6 @@ impl<R: Role> Engine<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,11 +154,7 @@ impl Operation for AlterConfigs {
         Box::new(Plain::new(IncrementalAlterConfigsRequest::default().with_resources(resources.collect())))
     }
 
-    fn read(
-        &self,
-        _: &[(String, Vec<ConfigChange>)],
-        response: Response,
-    ) -> Result<Outcomes<String, ()>> {
+    fn read(&self, _: &[(String, Vec<ConfigChange>)], response: Response) -> Result<Outcomes<String, ()>> {
         let answer = response.decode::<IncrementalAlterConfigsRequest>()?;
         let outcomes = answer.responses.into_iter();
         Ok(outcomes

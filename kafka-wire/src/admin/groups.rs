@@ -72,11 +72,7 @@ impl Operation for ListGroups {
         Box::new(Plain::new(ListGroupsRequest::default()))
     }
 
-    fn read(
-        &self,
-        items: &[(BrokerId, ())],
-        response: Response,
-    ) -> Result<Outcomes<BrokerId, Self::Output>> {
+    fn read(&self, items: &[(BrokerId, ())], response: Response) -> Result<Outcomes<BrokerId, Self::Output>> {
         let answer = response.decode::<ListGroupsRequest>()?;
         let groups = answer.groups.into_iter().map(|group| GroupListing {
             group_id: group.group_id.to_string(),
@@ -158,11 +154,7 @@ impl Operation for ListCommittedOffsets {
         }))
     }
 
-    fn read(
-        &self,
-        items: &[(String, ())],
-        response: Response,
-    ) -> Result<Outcomes<String, Self::Output>> {
+    fn read(&self, items: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
         let answer = response.decode::<OffsetFetchRequest>()?;
         let mut refusal = ErrorCode::from_wire(answer.error_code);
         let mut offsets = BTreeMap::new();

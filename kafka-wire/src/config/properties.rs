@@ -29,7 +29,7 @@ impl Properties {
         Self { values: BTreeMap::new(), more }
     }
 
-    /// Reads a `kafka.properties` file: UTF-8, or ISO 8859-1 with `\uXXXX` as Java writes it.
+    /// Reads a `kafka.properties` file: UTF-8, or ISO 8859-1 with `\u` escapes as Java writes it.
     ///
     /// # Errors
     /// `Config`, when the file cannot be read, or a name in it is not known (with its line).
