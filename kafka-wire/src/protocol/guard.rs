@@ -268,6 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn a_struct_is_there_or_null_and_nothing_between() {
+        // No topics, a limit, the cursor's presence (a name and a partition after it), no tagged fields.
+        let body =
+            |presence, cursor: &[u8]| Bytes::from([&[1, 0, 0, 0, 5, presence][..], cursor, &[0]].concat());
+        let cursor = [2, b'a', 0, 0, 0, 1, 0];
+        let check = |body| check_request(ApiKey::DescribeTopicPartitions, 0, &body);
+        check(body(1, &cursor)).unwrap();
+        check(body(0xff, &[])).unwrap();
+        // Kafka would read a cursor here, and kafka-protocol none: it would take the cursor for what follows.
+        for presence in [0, 2, 0x7f, 0xfe, 0x80] {
+            let error = check(body(presence, &cursor)).unwrap_err();
+            assert!(error.to_string().contains("says whether a struct is there"), "{error}");
+        }
+    }
+
+    #[test]
     fn every_api_has_both_shapes_in_order() {
         for shapes in [shapes::REQUESTS, shapes::RESPONSES] {
             assert!(shapes.windows(2).all(|pair| pair[0].api_key < pair[1].api_key));
