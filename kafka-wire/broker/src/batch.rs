@@ -38,7 +38,7 @@ impl Header {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return fail(
-                ErrorCode::CORRUPT_MESSAGE,
+                ErrorCode::INVALID_RECORD,
                 format!("a batch header takes {HEADER_BYTES} bytes, {} are there", bytes.len()),
             );
         };
@@ -46,7 +46,7 @@ impl Header {
         let size = usize::try_from(length).unwrap_or(0) + LENGTH_PREFIX_BYTES;
         if size < HEADER_BYTES || size > bytes.len() {
             return fail(
-                ErrorCode::CORRUPT_MESSAGE,
+                ErrorCode::INVALID_RECORD,
                 format!("a batch says that it has {size} bytes, {} are there", bytes.len()),
             );
         }

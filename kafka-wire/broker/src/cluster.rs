@@ -27,8 +27,11 @@ use crate::topic_config::{self, TopicConfig};
 use crate::topics::{Topics, check_name};
 use crate::transactions::{Completion, Transactions};
 
-/// How often retention is looked at.
+/// How often the size of partitions is looked at: memory is short sooner than disks.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the age of records is looked at, as `log.retention.check.interval.ms`. Records that tests stamp
+/// with small timestamps live that long.
+const AGE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The time of a call: both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +119,7 @@ pub struct Cluster {
     topics_created: u64,
     next_connection: u64,
     next_retention: Instant,
+    next_age_check: Instant,
 }
 
 impl Cluster {
@@ -362,9 +366,14 @@ impl Cluster {
             return;
         }
         self.next_retention = now.instant + RETENTION_INTERVAL;
+        let checks_age = now.instant >= self.next_age_check;
+        if checks_age {
+            self.next_age_check = now.instant + AGE_INTERVAL;
+        }
         let mut moved = Vec::new();
         for topic in self.topics.iter_mut() {
-            let (bytes, age) = (topic.config.retention_bytes(), topic.config.retention_ms());
+            let bytes = topic.config.retention_bytes();
+            let age = topic.config.retention_ms().filter(|_| checks_age);
             for (index, partition) in (0..).zip(&mut topic.partitions) {
                 let by_size = bytes.is_some_and(|bytes| partition.log.retain_bytes(bytes));
                 let by_age = age.is_some_and(|age| partition.log.retain_since(now.unix_ms - age));

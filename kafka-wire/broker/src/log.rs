@@ -232,10 +232,13 @@ impl Log {
     }
 
     /// The last epoch not above `epoch`, with the offset where a later one begins (KIP-101): what a reader
-    /// compares its position with. `None` where nothing that old is known.
-    pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+    /// compares its position with. `None` where `epoch` is later than the leader's, `current`.
+    pub(crate) fn end_of_epoch(&self, epoch: i32, current: i32) -> Option<(i32, i64)> {
+        if epoch >= current {
+            return (epoch == current).then_some((current, self.end_offset));
+        }
         let later = self.epochs.partition_point(|&(known, _)| known <= epoch);
-        let (known, _) = *self.epochs.get(later.checked_sub(1)?)?;
+        let known = later.checked_sub(1).map_or(epoch, |last| self.epochs[last].0);
         Some((known, self.epochs.get(later).map_or(self.end_offset, |&(_, start)| start)))
     }
 
@@ -379,13 +382,17 @@ mod tests {
             for (epoch, time) in [(0, 0), (0, 1), (2, 2), (2, 3)] {
                 append(log, epoch, time);
             }
-            assert_eq!(log.end_of_epoch(1), Some((0, 2)));
-            assert_eq!(log.end_of_epoch(2), Some((2, 4)));
+            assert_eq!(log.end_of_epoch(1, 2), Some((0, 2)));
+            assert_eq!(log.end_of_epoch(2, 2), Some((2, 4)));
+            assert_eq!(log.end_of_epoch(3, 2), None);
             assert_eq!((log.epoch_at(1), log.epoch_at(3)), (Some(0), Some(2)));
             log.truncate(3).unwrap();
             assert_eq!((log.end_offset(), log.last_epoch()), (3, Some(2)));
             log.truncate(1).unwrap();
-            assert_eq!((log.end_offset(), log.last_epoch(), log.end_of_epoch(2)), (1, Some(0), Some((0, 1))));
+            assert_eq!(
+                (log.end_offset(), log.last_epoch(), log.end_of_epoch(2, 3)),
+                (1, Some(0), Some((0, 1)))
+            );
             assert_eq!(append(log, 3, 9), 1);
         });
     }

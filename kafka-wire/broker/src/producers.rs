@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use kafka_wire::ErrorCode;
+use kafka_wire::{ErrorCode, ProducerIdentity};
 
 use crate::batch::{Header, add_sequence};
 use crate::error::{Failure, fail};
@@ -70,9 +70,16 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Whether `producer_id` has a transaction open here.
-    pub(crate) fn has_open_transaction(&self, producer_id: i64) -> bool {
-        self.known.get(&producer_id).is_some_and(|producer| producer.transaction_start.is_some())
+    /// Whether anything is known of `producer_id`.
+    pub(crate) fn is_known(&self, producer_id: i64) -> bool {
+        self.known.contains_key(&producer_id)
+    }
+
+    /// Whether the producer, in this epoch, has a transaction open here.
+    pub(crate) fn has_open_transaction(&self, producer: ProducerIdentity) -> bool {
+        self.known
+            .get(&producer.id)
+            .is_some_and(|known| known.epoch == producer.epoch && known.transaction_start.is_some())
     }
 
     /// Where the oldest open transaction begins.
@@ -250,7 +257,13 @@ mod tests {
     fn an_aborted_transaction_is_listed_where_it_has_records() {
         let mut producers = Producers::default();
         producers.appended(&batch(0, 10, 0, 5, true));
-        assert_eq!((producers.first_open_offset(), producers.has_open_transaction(9)), (Some(10), true));
+        assert_eq!(
+            (
+                producers.first_open_offset(),
+                producers.has_open_transaction(ProducerIdentity { id: 9, epoch: 0 })
+            ),
+            (Some(10), true)
+        );
         assert_eq!(code(producers.check(&batch(0, 15, 5, 1, false))), ErrorCode::INVALID_TXN_STATE);
         let mut marker = batch(1, 15, -1, 1, true);
         marker.attributes |= 1 << 5;

@@ -398,7 +398,8 @@ impl Transactions {
         let mut expired = Vec::new();
         for transaction in self.by_id.values_mut() {
             if transaction.state == State::Ongoing && transaction.deadline.is_some_and(|at| at <= now) {
-                transaction.bump(-1);
+                let last = transaction.epoch;
+                transaction.bump(last);
                 transaction.prepare(false, now + self.marker_delay);
                 expired.push(transaction.id.clone());
             }

@@ -51,7 +51,8 @@ pub(super) fn describe(cluster: &mut Cluster, context: &Context, request: Descri
         let described = DescribeConfigsResult::default()
             .with_error_code(code_of(&result))
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
+            .with_resource_name(resource.resource_name)
+            .with_error_message(None);
         answer.results.push(match result {
             Ok(configs) => described.with_configs(configs),
             Err(failure) => described.with_error_message(Some(text(failure.text))),
@@ -116,7 +117,8 @@ fn entry(
     let mut described = DescribeConfigsResourceResult::default()
         .with_name(text(name))
         .with_value(Some(text(value)))
-        .with_config_source(source);
+        .with_config_source(source)
+        .with_documentation(None);
     if version >= 3 {
         described.config_type = kind.to_wire();
     }

@@ -12,10 +12,10 @@ use crate::error::{Failure, fail};
 const BATCHED_FROM: i16 = 4;
 
 pub(super) fn find(cluster: &mut Cluster, context: &Context, request: FindCoordinatorRequest) -> Answer {
-    let mut answer = FindCoordinatorResponse::default();
+    let mut answer = FindCoordinatorResponse::default().with_error_message(None);
     if context.version >= BATCHED_FROM {
         for key in request.coordinator_keys {
-            let coordinator = Coordinator::default().with_key(key.clone());
+            let coordinator = Coordinator::default().with_key(key.clone()).with_error_message(None);
             answer.coordinators.push(match locate(cluster, context, request.key_type, &key) {
                 Ok((id, host, port)) => {
                     coordinator.with_node_id(BrokerId(id)).with_host(text(host)).with_port(port)

@@ -226,6 +226,9 @@ fn find<'a>(
         return Err((ErrorCode::NOT_LEADER_OR_FOLLOWER, leader));
     }
     let log = &partition.log;
+    if wanted.last_fetched_epoch > partition.leader_epoch {
+        return Err((ErrorCode::OFFSET_OUT_OF_RANGE, None));
+    }
     if diverging(partition, wanted).is_none()
         && !(log.start_offset()..=log.end_offset()).contains(&wanted.offset)
     {
@@ -243,7 +246,7 @@ fn diverging(partition: &Partition, wanted: &Wanted) -> Option<(i32, i64)> {
     if wanted.last_fetched_epoch < 0 {
         return None;
     }
-    let (epoch, end) = partition.log.end_of_epoch(wanted.last_fetched_epoch).unwrap_or((-1, -1));
+    let (epoch, end) = partition.log.end_of_epoch(wanted.last_fetched_epoch, partition.leader_epoch)?;
     (epoch < wanted.last_fetched_epoch || end < wanted.offset).then_some((epoch, end))
 }
 

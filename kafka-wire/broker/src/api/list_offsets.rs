@@ -171,8 +171,5 @@ pub(super) fn offset_for_leader_epoch(
 }
 
 fn end_of_epoch(partition: &Partition, epoch: i32) -> (i32, i64) {
-    if epoch == partition.leader_epoch {
-        return (epoch, partition.log.end_offset());
-    }
-    partition.log.end_of_epoch(epoch).unwrap_or((-1, -1))
+    partition.log.end_of_epoch(epoch, partition.leader_epoch).unwrap_or((-1, -1))
 }

@@ -78,13 +78,22 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
     context.answer(&answer)
 }
 
-/// Whether the member may commit: without members in the group only those that name none may.
+/// Whether the member may commit: without members in the group only those without a generation may.
 fn check_member(cluster: &Cluster, context: &Context, request: &OffsetCommitRequest) -> Result<(), Failure> {
     cluster.check_coordinator(context, 0, &request.group_id)?;
-    if request.generation_id_or_member_epoch >= 0 || !request.member_id.is_empty() {
-        return Err(ErrorCode::UNKNOWN_MEMBER_ID.into());
+    if request.generation_id_or_member_epoch >= 0 {
+        return Err(refuse_member(cluster, &request.group_id).into());
     }
     Ok(())
+}
+
+/// What a member of a group without members is told.
+pub(super) fn refuse_member(cluster: &Cluster, group: &str) -> ErrorCode {
+    if cluster.groups.get(group).is_some() {
+        ErrorCode::UNKNOWN_MEMBER_ID
+    } else {
+        ErrorCode::ILLEGAL_GENERATION
+    }
 }
 
 pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFetchRequest) -> Answer {

@@ -147,8 +147,10 @@ fn append(
             let append_time = append_time.map_or(-1, |_| timestamp);
             return Ok(Appended { base_offset, append_time, start_offset });
         }
-        if header.is_transactional() && !partition.log.producers.has_open_transaction(header.producer_id) {
-            join_transaction(cluster, request, &header, topic, index)?;
+        let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
+        if header.is_transactional() && !partition.log.producers.has_open_transaction(producer) {
+            join_transaction(cluster, request, producer, topic, index)?;
+            check_first_sequence(cluster, request, &header, topic, index)?;
         }
     }
     let Some(partition) = cluster.topics.partition_mut(topic, index) else {
@@ -169,6 +171,12 @@ fn check_batch(records: &[u8], bytes_max: usize, version: i16) -> Result<Header,
         );
     }
     let header = Header::parse(records)?;
+    if header.base_offset != 0 {
+        return fail(
+            ErrorCode::INVALID_RECORD,
+            format!("the record batch begins at offset {}, not at 0", header.base_offset),
+        );
+    }
     if header.size != records.len() {
         return fail(
             ErrorCode::INVALID_RECORD,
@@ -210,16 +218,18 @@ fn check_batch(records: &[u8], bytes_max: usize, version: i16) -> Result<Header,
 fn join_transaction(
     cluster: &mut Cluster,
     request: &Request<'_>,
-    header: &Header,
+    producer: ProducerIdentity,
     topic: &str,
     index: i32,
 ) -> Result<(), Failure> {
     let Request { context, transactional_id, .. } = request;
     let version = context.version;
     let Some(id) = transactional_id else {
-        return fail(ErrorCode::INVALID_TXN_STATE, "a transactional batch without transactional id");
+        return fail(
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "a transactional batch without transactional id",
+        );
     };
-    let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
     let result = if version >= ADDS_PARTITIONS_FROM {
         let now = context.now;
         cluster.transactions.add_partitions(now.instant, now.unix_ms, id, producer, [(topic, index)])
@@ -244,4 +254,29 @@ fn join_transaction(
         Err(code) => code,
     };
     Err(code.into())
+}
+
+/// Under KIP-890 a producer that the partition does not know begins with sequence 0: its first batch cannot
+/// have been overtaken.
+fn check_first_sequence(
+    cluster: &Cluster,
+    request: &Request<'_>,
+    header: &Header,
+    topic: &str,
+    index: i32,
+) -> Result<(), Failure> {
+    let is_known = cluster
+        .topics
+        .partition(topic, index)
+        .is_some_and(|partition| partition.log.producers.is_known(header.producer_id));
+    if is_known || header.base_sequence == 0 || request.context.version < ADDS_PARTITIONS_FROM {
+        return Ok(());
+    }
+    fail(
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        format!(
+            "producer {} is new here, but begins with sequence {}",
+            header.producer_id, header.base_sequence
+        ),
+    )
 }

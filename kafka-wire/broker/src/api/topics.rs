@@ -23,7 +23,10 @@ use crate::journal::Entry;
 pub(super) fn create(cluster: &mut Cluster, context: &Context, request: CreateTopicsRequest) -> Answer {
     let mut answer = CreateTopicsResponse::default();
     for topic in &request.topics {
-        let result = CreatableTopicResult::default().with_name(topic.name.clone());
+        let result = CreatableTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_error_message(None)
+            .with_configs(None);
         answer.topics.push(match create_one(cluster, context, topic, request.validate_only) {
             Ok(id) => created(cluster, context, topic, id, result),
             Err(failure) => {

@@ -21,7 +21,7 @@ use kafka_wire::protocol::messages::{
 };
 use kafka_wire::{ErrorCode, ProducerIdentity};
 
-use super::offsets::check_offset;
+use super::offsets::{check_offset, refuse_member};
 use super::{Answer, Context, text, topic_name};
 use crate::cluster::Cluster;
 use crate::error::Failure;
@@ -29,6 +29,8 @@ use crate::journal::Entry;
 
 /// From here on `EndTxn` raises the epoch and `TxnOffsetCommit` adds its group.
 const VERSION_2_FROM: i16 = 5;
+/// From here on `TxnOffsetCommit` knows `TRANSACTION_ABORTABLE`.
+const KNOWS_ABORTABLE_FROM: i16 = 4;
 const TRANSACTION: i8 = 1;
 
 pub(super) fn init_producer_id(
@@ -241,12 +243,15 @@ fn put_offsets(
     cluster.check_coordinator(context, 0, group)?;
     // A member says so by generation and id; without members in the group, only those that do not may commit.
     if request.generation_id >= 0 {
-        return Err(ErrorCode::ILLEGAL_GENERATION.into());
+        return Err(refuse_member(cluster, group).into());
     }
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let now = context.now;
     let as_group_coordinator = |code| match code {
         ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::INVALID_TXN_STATE if context.version >= KNOWS_ABORTABLE_FROM => {
+            ErrorCode::TRANSACTION_ABORTABLE
+        }
         code => code,
     };
     if context.version >= VERSION_2_FROM {

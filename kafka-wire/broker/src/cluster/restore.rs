@@ -79,6 +79,7 @@ impl Cluster {
             topics_created: 0,
             next_connection: 0,
             next_retention: now.instant,
+            next_age_check: now.instant + super::AGE_INTERVAL,
             options,
         }
     }

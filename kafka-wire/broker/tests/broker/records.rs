@@ -76,13 +76,16 @@ fn bad_batches_are_refused_by_name() {
     old_magic[16] = 1;
     let mut counted_wrong = good.to_vec();
     counted_wrong[60] = 9;
+    let mut based = good.to_vec();
+    based[7] = 5;
     let large = batch(&["x".repeat(1_100_000).as_str()], None, false);
     for (bytes, code) in [
         (Bytes::from(flipped), ErrorCode::CORRUPT_MESSAGE),
         (Bytes::from(old_magic), ErrorCode::INVALID_RECORD),
         (Bytes::from(counted_wrong), ErrorCode::CORRUPT_MESSAGE),
-        (good.slice(..70), ErrorCode::CORRUPT_MESSAGE),
-        (good.slice(..20), ErrorCode::CORRUPT_MESSAGE),
+        (Bytes::from(based), ErrorCode::INVALID_RECORD),
+        (good.slice(..70), ErrorCode::INVALID_RECORD),
+        (good.slice(..20), ErrorCode::INVALID_RECORD),
         (Bytes::new(), ErrorCode::INVALID_RECORD),
         (Bytes::from([&good[..], &good[..]].concat()), ErrorCode::INVALID_RECORD),
         (large, ErrorCode::MESSAGE_TOO_LARGE),
@@ -209,4 +212,52 @@ fn what_is_deleted_is_out_of_range() {
     it.advance(Duration::from_secs(2));
     assert_eq!(it.fetch(0, 2, false).error_code, ErrorCode::OFFSET_OUT_OF_RANGE.code());
     assert_eq!(values(&it.fetch(0, 3, false).records), ["d"]);
+}
+
+#[test]
+fn every_version_that_is_announced_is_answered() {
+    let mut it = Harness::new(Options::default());
+    let served = it.call(4, ApiVersionsRequest::default()).api_keys;
+    let mut answered = 0;
+    macro_rules! call_all {
+        ($($request:ty),* $(,)?) => {$(
+            let key = kafka_wire::protocol::request::api_of::<$request>() as i16;
+            let api = served.iter().find(|api| api.api_key == key).unwrap();
+            let first = if key == ApiKey::Produce as i16 { 3 } else { api.min_version };
+            for version in first..=api.max_version {
+                it.call(version, <$request>::default());
+            }
+            answered += 1;
+        )*};
+    }
+    call_all!(
+        AddOffsetsToTxnRequest,
+        AddPartitionsToTxnRequest,
+        ApiVersionsRequest,
+        CreatePartitionsRequest,
+        CreateTopicsRequest,
+        DeleteRecordsRequest,
+        DeleteTopicsRequest,
+        DescribeClusterRequest,
+        DescribeConfigsRequest,
+        DescribeTopicPartitionsRequest,
+        DescribeTransactionsRequest,
+        EndTxnRequest,
+        IncrementalAlterConfigsRequest,
+        InitProducerIdRequest,
+        ListOffsetsRequest,
+        ListTransactionsRequest,
+        MetadataRequest,
+        OffsetCommitRequest,
+        OffsetFetchRequest,
+        OffsetForLeaderEpochRequest,
+        TxnOffsetCommitRequest,
+    );
+    for version in 0..=6 {
+        let answer = it.call(version, FindCoordinatorRequest::default());
+        assert_eq!((answer.error_code, answer.node_id.0), (0, 0));
+        answered += i32::from(version == 0);
+    }
+    // Produce and Fetch have a test of their own.
+    assert_eq!(answered as usize + 2, served.len());
 }

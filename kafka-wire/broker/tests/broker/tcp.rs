@@ -32,7 +32,7 @@ impl Connection {
         read_response(&Bytes::from(frame), api_of::<M>(), version, id).unwrap().decode::<M>().unwrap()
     }
 
-    fn is_closed_by_the_peer(mut self) -> bool {
+    fn ends(mut self) -> bool {
         matches!(self.0.read(&mut [0; 1]), Ok(0) | Err(_))
     }
 }
@@ -91,7 +91,7 @@ fn a_newer_client_learns_what_is_served_and_strangers_are_closed() {
     ] {
         let mut connection = Connection::open(&broker, 0);
         connection.0.write_all(hostile).unwrap();
-        assert!(connection.is_closed_by_the_peer(), "{hostile:?}");
+        assert!(connection.ends(), "{hostile:?}");
     }
 }
 
@@ -100,8 +100,8 @@ fn a_stopped_node_takes_no_connections_until_it_is_started() {
     let broker = EmbeddedBroker::start(Options { nodes: 2, ..Options::default() }).unwrap();
     let before = Connection::open(&broker, 1);
     broker.control(|cluster, now| cluster.stop_node(now, 1));
-    assert!(before.is_closed_by_the_peer());
-    assert!(Connection::open(&broker, 1).is_closed_by_the_peer());
+    assert!(before.ends());
+    assert!(Connection::open(&broker, 1).ends());
     broker.control(|cluster, _| cluster.start_node(1));
     let mut after = Connection::open(&broker, 1);
     after.send(3, 1, ApiVersionsRequest::default());
