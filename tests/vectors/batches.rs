@@ -34,7 +34,7 @@ struct Described {
 fn record(index: usize) -> Described {
     Described {
         timestamp_ms: BASE_TIMESTAMP + index as i64 * 7 - (index % 3 * 100) as i64,
-        key: (index % 3 != 0).then(|| format!("key-{index}")),
+        key: (!index.is_multiple_of(3)).then(|| format!("key-{index}")),
         value: (index % 4 != 1).then(|| format!("value of record {index} ").repeat(index % 5)),
         headers: [("a", Some("1")), ("a", None), ("é", Some(""))][..index % 4].to_vec(),
     }
@@ -114,7 +114,7 @@ fn read_what_java_wrote(lines: &str, count: usize) {
     for line in lines.lines().filter(|line| !line.starts_with('#')) {
         names += 1;
         let (name, bytes) = line.split_once(' ').expect("a name and bytes");
-        let bytes = Bytes::from(super::messages::bytes_of(bytes));
+        let bytes = super::messages::bytes_of(bytes);
         let mut set = batches(bytes.clone());
         let batch = set.next().expect("a batch").expect("a readable batch");
         assert!(set.next().is_none() && set.bytes_read() == bytes.len(), "{name}");
