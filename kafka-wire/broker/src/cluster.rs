@@ -278,6 +278,9 @@ impl Cluster {
         if self.options.fsync {
             self.sync(&touched);
         }
+        if self.journal.is_bloated() {
+            self.rewrite_journal();
+        }
         if self.broken.is_some() {
             // What was answered in this round may not be on the disk: nobody is to believe it.
             for output in &mut self.output {

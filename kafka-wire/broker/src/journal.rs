@@ -1,7 +1,7 @@
 //! All but the records, in one file: topics, configuration, offsets, transactions.
 //!
 //! Each entry is length, CRC32C and a `postcard` body. At a start the file is read up to the first torn
-//! entry, and rewritten as the shortest list of entries that says the same.
+//! entry, and rewritten as the shortest list of entries that says the same; so it is when it has grown.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups::CommittedOffset;
 use crate::transactions::Transaction;
+
+/// The file is rewritten when it has grown to this, and to four times what it was after the last rewrite.
+const REWRITE_BYTES: u64 = 16 << 20;
 
 /// One fact. The variants' order is the file's format: append, never reorder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,12 +54,14 @@ pub(crate) enum Entry {
 pub(crate) struct Journal {
     file: Option<File>,
     path: PathBuf,
+    bytes: u64,
+    bytes_at_rewrite: u64,
     unsynced: bool,
 }
 
 impl Journal {
     pub(crate) fn in_memory() -> Self {
-        Self { file: None, path: PathBuf::new(), unsynced: false }
+        Self { file: None, path: PathBuf::new(), bytes: 0, bytes_at_rewrite: 0, unsynced: false }
     }
 
     /// Reads what `path` holds, up to the first torn entry.
@@ -88,8 +93,11 @@ impl Journal {
     pub(crate) fn rewrite(path: &Path, entries: &[Entry]) -> io::Result<Self> {
         let fresh = path.with_extension("new");
         let mut file = File::create(&fresh)?;
+        let mut bytes = 0;
         for entry in entries {
-            file.write_all(&encode(entry)?)?;
+            let entry = encode(entry)?;
+            file.write_all(&entry)?;
+            bytes += entry.len() as u64;
         }
         file.sync_all()?;
         fs::rename(&fresh, path)?;
@@ -97,7 +105,8 @@ impl Journal {
             File::open(folder)?.sync_all()?;
         }
         let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Self { file: Some(file), path: path.to_owned(), unsynced: false })
+        let path = path.to_owned();
+        Ok(Self { file: Some(file), path, bytes, bytes_at_rewrite: bytes, unsynced: false })
     }
 
     /// Appends one entry.
@@ -106,13 +115,23 @@ impl Journal {
     /// When it cannot be written: the change must not be acknowledged then.
     pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let length = file.metadata()?.len();
-        if let Err(error) = file.write_all(&encode(entry)?) {
-            file.set_len(length)?;
+        let entry = encode(entry)?;
+        if let Err(error) = file.write_all(&entry) {
+            file.set_len(self.bytes)?;
             return Err(io::Error::new(error.kind(), format!("write {}: {error}", self.path.display())));
         }
+        self.bytes += entry.len() as u64;
         self.unsynced = true;
         Ok(())
+    }
+
+    /// Whether most of the file is history.
+    pub(crate) fn is_bloated(&self) -> bool {
+        self.bytes >= REWRITE_BYTES && self.bytes >= 4 * self.bytes_at_rewrite
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes what was appended since the last call survive a power loss.

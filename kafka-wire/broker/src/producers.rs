@@ -11,6 +11,9 @@ use crate::error::{Failure, fail};
 
 /// Batches remembered per producer: as many as a producer may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
+/// Producers remembered; beyond, the one that wrote longest ago is forgotten. Kafka forgets by time instead
+/// (`producer.id.expiration.ms`, a day).
+const PRODUCERS_MAX: usize = 10_000;
 const NO_SEQUENCE: i32 = -1;
 
 /// What is to be done with a batch of a producer.
@@ -35,6 +38,8 @@ pub(crate) struct AbortedTransaction {
 struct Producer {
     epoch: i16,
     transaction_start: Option<i64>,
+    /// Of its last batch or marker.
+    last_offset: i64,
     batches: VecDeque<RememberedBatch>,
 }
 
@@ -126,12 +131,7 @@ impl Producers {
 
     /// Takes note of a client's batch that was appended; its header is the stamped one.
     pub(crate) fn appended(&mut self, batch: &Header) {
-        let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.producer_epoch,
-            transaction_start: None,
-            batches: VecDeque::with_capacity(REMEMBERED_BATCHES),
-        });
-        producer.move_to_epoch(batch.producer_epoch);
+        let producer = self.touch(batch);
         if producer.batches.len() == REMEMBERED_BATCHES {
             producer.batches.pop_front();
         }
@@ -147,14 +147,28 @@ impl Producers {
         }
     }
 
-    /// Takes note of an end marker that was appended.
-    pub(crate) fn ended(&mut self, marker: &Header, commit: bool) {
-        let producer = self.known.entry(marker.producer_id).or_insert_with(|| Producer {
-            epoch: marker.producer_epoch,
+    /// The producer of a batch that was appended, moved to the batch's epoch.
+    fn touch(&mut self, batch: &Header) -> &mut Producer {
+        if self.known.len() >= PRODUCERS_MAX && !self.known.contains_key(&batch.producer_id) {
+            let idle = self.known.iter().filter(|(_, producer)| producer.transaction_start.is_none());
+            if let Some(oldest) = idle.min_by_key(|(_, producer)| producer.last_offset).map(|(&id, _)| id) {
+                self.known.remove(&oldest);
+            }
+        }
+        let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch: batch.producer_epoch,
             transaction_start: None,
+            last_offset: batch.base_offset,
             batches: VecDeque::new(),
         });
-        producer.move_to_epoch(marker.producer_epoch);
+        producer.move_to_epoch(batch.producer_epoch);
+        producer.last_offset = batch.base_offset;
+        producer
+    }
+
+    /// Takes note of an end marker that was appended.
+    pub(crate) fn ended(&mut self, marker: &Header, commit: bool) {
+        let producer = self.touch(marker);
         let Some(first_offset) = producer.transaction_start.take() else { return };
         self.open.remove(&first_offset);
         if !commit {
@@ -279,5 +293,16 @@ mod tests {
             ErrorCode::INVALID_PRODUCER_EPOCH,
             "a late batch of the aborted epoch would otherwise hang for ever"
         );
+    }
+
+    #[test]
+    fn the_producer_that_wrote_longest_ago_is_forgotten_unless_its_transaction_is_open() {
+        let mut producers = Producers::default();
+        for id in 0..=PRODUCERS_MAX as i64 {
+            let next = Header { producer_id: id, ..batch(0, id, 0, 1, id == 0) };
+            producers.appended(&next);
+        }
+        assert_eq!(producers.known.len(), PRODUCERS_MAX);
+        assert!(producers.is_known(0) && !producers.is_known(1) && producers.is_known(2));
     }
 }

@@ -89,7 +89,8 @@ fn check_member(cluster: &Cluster, context: &Context, request: &OffsetCommitRequ
 
 /// What a member of a group without members is told.
 pub(super) fn refuse_member(cluster: &Cluster, group: &str) -> ErrorCode {
-    if cluster.groups.get(group).is_some() {
+    let is_pending = cluster.transactions.iter().any(|transaction| transaction.offsets.contains_key(group));
+    if is_pending || cluster.groups.get(group).is_some() {
         ErrorCode::UNKNOWN_MEMBER_ID
     } else {
         ErrorCode::ILLEGAL_GENERATION

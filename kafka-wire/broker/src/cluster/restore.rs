@@ -129,6 +129,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Replaces the journal by its shortest form.
+    pub(super) fn rewrite_journal(&mut self) {
+        let path = self.journal.path().to_owned();
+        match Journal::rewrite(&path, &self.facts()) {
+            Ok(journal) => self.journal = journal,
+            Err(error) => self.give_up("rewrite the journal", &error),
+        }
+    }
+
     /// The shortest list of entries that says what this cluster is.
     fn facts(&self) -> Vec<Entry> {
         let mut facts = vec![Entry::Cluster { seed: self.seed, cluster_id: self.cluster_id.clone() }];

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tidewater_broker::{Cluster, Options};
 
 use crate::harness::*;
-use crate::transactions::{commit_offset, committed_offset, end, init};
+use crate::transactions::{commit_large_offset, commit_offset, committed_offset, end, init};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -106,4 +106,21 @@ fn producer_ids_are_never_given_twice() {
     let _left = kill_and_restart(&mut it, folder.path());
     assert_eq!(it.call(4, request()).producer_id.0, first + 1);
     assert_eq!(init(&mut it).unwrap().id, first + 2);
+}
+
+#[test]
+fn the_journal_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { data: Some(folder.path().to_owned()), ..Options::default() };
+    let mut it = Harness::new(options);
+    let mut producer = init(&mut it).unwrap();
+    // Each transaction carries 4,000 bytes, journalled some four times: 32 MB in all.
+    for offset in 0..2_000 {
+        assert_eq!(commit_large_offset(&mut it, producer, offset), 0);
+        producer.epoch = end(&mut it, 5, producer, true).producer_epoch;
+    }
+    let bytes = fs::metadata(folder.path().join("journal")).unwrap().len();
+    assert!(bytes < 17 << 20, "{bytes} bytes");
+    let _left = kill_and_restart(&mut it, folder.path());
+    assert_eq!(committed_offset(&mut it, true), (1_999, 0));
 }

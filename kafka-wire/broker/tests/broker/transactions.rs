@@ -60,9 +60,18 @@ fn add_partition(it: &mut Harness, producer: ProducerIdentity, partition: i32) -
 }
 
 pub(crate) fn commit_offset(it: &mut Harness, producer: ProducerIdentity, offset: i64) -> i16 {
+    commit_offset_with(it, producer, offset, "manifest")
+}
+
+/// With metadata of 4,000 bytes.
+pub(crate) fn commit_large_offset(it: &mut Harness, producer: ProducerIdentity, offset: i64) -> i16 {
+    commit_offset_with(it, producer, offset, &"x".repeat(4_000))
+}
+
+fn commit_offset_with(it: &mut Harness, producer: ProducerIdentity, offset: i64, metadata: &str) -> i16 {
     let partition = TxnOffsetCommitRequestPartition::default()
         .with_committed_offset(offset)
-        .with_committed_metadata(Some(text("manifest")));
+        .with_committed_metadata(Some(text(metadata)));
     let topic =
         TxnOffsetCommitRequestTopic::default().with_name(topic_name()).with_partitions(vec![partition]);
     let request = TxnOffsetCommitRequest::default()
