@@ -47,8 +47,8 @@ pub trait Reader {
     /// The next batch of one split, decoded; pending when there is none now, and then the context's waker is
     /// woken when there is.
     ///
-    /// A batch without records is a word about a split: its position moved across what holds no records, it
-    /// caught up, it ended. `hint` names the split whose event time is furthest behind: reading that first
+    /// A batch without records is a word about a split: its position moved across what holds no records, or it
+    /// has ended. `hint` names the split whose event time is furthest behind: reading that first
     /// bounds the windows that are open at a time. A split that was not assigned has been found while the
     /// job runs; a reader takes those that [`SplitId::worker`] gives to its worker.
     ///
@@ -59,6 +59,11 @@ pub trait Reader {
         cx: &mut Context<'_>,
         hint: Option<&SplitId>,
     ) -> Poll<Result<ReadBatch<Self::Item>>>;
+
+    /// Whether, as far as is known now, the position of `split` equals both its last stable offset and its high
+    /// watermark: a split for which this holds long enough is idle and no longer holds the watermark. False
+    /// when it is not known, because the broker is down, and behind an open transaction.
+    fn is_caught_up(&self, split: &SplitId) -> bool;
 }
 
 /// A batch of one split.
@@ -76,9 +81,6 @@ pub struct ReadBatch<T> {
     pub position: Position,
     /// How much memory the batch holds: what the job's bound on bytes under way counts.
     pub bytes: usize,
-    /// The position equals both the last stable offset and the high watermark: for idleness. A split that
-    /// is down or behind an open transaction has not caught up.
-    pub caught_up: bool,
     /// The bounded end is reached: nothing more comes from this split.
     pub ended: bool,
 }
@@ -176,9 +178,12 @@ impl<T: Data> ErasedReader for Erased<T> {
                 split: batch.split,
                 position: batch.position,
                 bytes: batch.bytes,
-                caught_up: batch.caught_up,
                 ended: batch.ended,
             }
         })
+    }
+
+    fn is_caught_up(&self, split: &SplitId) -> bool {
+        self.0.is_caught_up(split)
     }
 }

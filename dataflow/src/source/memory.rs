@@ -137,7 +137,7 @@ struct ReadSplit {
     id: SplitId,
     offset: i64,
     end: Option<i64>,
-    /// Whether the engine knows that this split is at its end (for now, or for ever).
+    /// Whether the engine knows that this split is at its bounded end.
     reported_end: bool,
 }
 
@@ -156,6 +156,12 @@ impl<T: Data> Reader for MemoryReader<T> {
             }
         }
         Poll::Pending
+    }
+
+    fn is_caught_up(&self, id: &SplitId) -> bool {
+        let partition = usize::try_from(id.partition).unwrap_or_default();
+        let end = self.log.end_offset(&self.topic, partition);
+        self.splits.iter().any(|split| split.id == *id && split.offset == end)
     }
 }
 
@@ -180,7 +186,8 @@ impl<T: Data> MemoryReader<T> {
         });
         let partition = usize::try_from(split.id.partition).unwrap_or_default();
         let records = self.log.fetch(&self.topic, partition, split.offset, left, cx.waker())?;
-        if records.is_empty() && split.reported_end {
+        let is_at_end = split.end.is_some_and(|end| split.offset >= end);
+        if records.is_empty() && (split.reported_end || !is_at_end) {
             return Ok(None);
         }
         let mut batch = ReadBatch {
@@ -190,7 +197,6 @@ impl<T: Data> MemoryReader<T> {
             offsets: Vec::with_capacity(records.len()),
             position: Position::default(),
             bytes: 0,
-            caught_up: false,
             ended: false,
         };
         for record in records {
@@ -206,8 +212,7 @@ impl<T: Data> MemoryReader<T> {
         }
         batch.position.offset = split.offset;
         batch.ended = split.end.is_some_and(|end| split.offset >= end);
-        batch.caught_up = batch.ended || self.log.end_offset(&self.topic, partition) == split.offset;
-        split.reported_end = batch.caught_up;
+        split.reported_end = batch.ended;
         Ok(Some(batch))
     }
 }

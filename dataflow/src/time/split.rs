@@ -51,23 +51,23 @@ impl SplitClock {
         self.caught_up_since_ms = None;
     }
 
-    /// Whether the position equals both the last stable offset and the high watermark, as seen at `now_ms`.
-    /// A partition that is down, paused, gated or behind an open transaction has not caught up.
-    pub fn caught_up(&mut self, caught_up: bool, now_ms: i64) {
-        if caught_up {
-            self.caught_up_since_ms.get_or_insert(now_ms);
-        } else {
+    /// Lets time pass. `caught_up`: whether the position equals both the last stable offset and the high
+    /// watermark at `now_ms`; a partition that has been so for long enough becomes idle. One that is down,
+    /// paused, or behind an open transaction has not caught up.
+    pub fn pass(&mut self, caught_up: bool, now_ms: i64, strategy: &WatermarkStrategy) {
+        if !caught_up {
             self.caught_up_since_ms = None;
             self.idle = false;
+            return;
         }
+        let since_ms = *self.caught_up_since_ms.get_or_insert(now_ms);
+        let idle_after_ms = i64::try_from(strategy.idle_after.as_millis()).unwrap_or(i64::MAX);
+        self.idle |= now_ms.saturating_sub(since_ms) >= idle_after_ms;
     }
 
-    /// Lets time pass: a partition that has been caught up for long enough becomes idle.
-    pub fn pass(&mut self, now_ms: i64, strategy: &WatermarkStrategy) {
-        let idle_after_ms = i64::try_from(strategy.idle_after.as_millis()).unwrap_or(i64::MAX);
-        if self.caught_up_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= idle_after_ms) {
-            self.idle = true;
-        }
+    /// The source does not read now, since too much is under way: nothing is known, and no time passes.
+    pub fn hold(&mut self) {
+        self.caught_up_since_ms = None;
     }
 
     /// The bounded end was reached: this partition holds no watermark any more.
@@ -146,15 +146,20 @@ mod tests {
     fn d4_4_idle_only_after_being_caught_up_without_a_break() {
         let rules = strategy(0, 100);
         let mut clocks = [read_up_to(500), read_up_to(100)];
-        clocks[1].caught_up(true, 1_000);
-        clocks[1].pass(1_099, &rules);
+        clocks[1].pass(true, 1_000, &rules);
+        clocks[1].pass(true, 1_099, &rules);
         assert!(!clocks[1].is_idle());
         // The broker is down or a transaction is open: no longer known to be at the end.
-        clocks[1].caught_up(false, 1_100);
-        clocks[1].pass(1_500, &rules);
+        clocks[1].pass(false, 1_100, &rules);
+        clocks[1].pass(true, 1_150, &rules);
         assert_eq!(SplitClock::combine(&clocks, false), Some(watermark_of(100)));
-        clocks[1].caught_up(true, 1_500);
-        clocks[1].pass(1_600, &rules);
+        // Nor is time that the source spent at its gate.
+        clocks[1].hold();
+        clocks[1].pass(true, 1_300, &rules);
+        clocks[1].pass(true, 1_399, &rules);
+        assert!(!clocks[1].is_idle());
+        clocks[1].pass(true, 1_400, &rules);
+        clocks[1].hold();
         assert_eq!(SplitClock::combine(&clocks, false), Some(watermark_of(500)));
         clocks[1].observe(300, &rules);
         assert_eq!(SplitClock::combine(&clocks, false), Some(watermark_of(300)));
@@ -163,8 +168,8 @@ mod tests {
     #[test]
     fn d4_4_an_idle_source_never_jumps_to_the_end() {
         let mut clock = read_up_to(100);
-        clock.caught_up(true, 0);
-        clock.pass(100, &strategy(0, 100));
+        clock.pass(true, 0, &strategy(0, 100));
+        clock.pass(true, 100, &strategy(0, 100));
         assert_eq!(SplitClock::combine(&[clock], false), None);
         assert_eq!(SplitClock::combine(&[clock], true), None);
         assert_eq!(SplitClock::combine(&[], false), None);

@@ -177,7 +177,8 @@ impl KeyedOperator {
         if self.control.has_failed() {
             return;
         }
-        let Some((open_epoch, frontier)) = open else {
+        // Sources let go one after the other, so the frontier moves on before it is empty.
+        let Some((open_epoch, frontier)) = open.filter(|_| !self.control.epochs.is_released()) else {
             // The dataflow is going away: nothing fires, nothing is snapshotted (D4.3).
             self.held = None;
             return;

@@ -98,7 +98,7 @@ impl SinkOperator {
     }
 
     fn schedule(&mut self, open: Option<u64>, acks: &mut Output<Time, Vec<Ack>>) {
-        let Some(open) = open else {
+        let Some(open) = open.filter(|_| !self.control.epochs.is_released()) else {
             // The dataflow is going away: what is not complete by now never will be.
             self.held = None;
             return;

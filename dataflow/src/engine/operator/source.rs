@@ -23,6 +23,9 @@ const BATCHES_PER_ACTIVATION: usize = 16;
 pub(crate) trait ErasedReader {
     /// The next batch of one split. `hint` names the split whose event time is furthest behind.
     fn poll_read(&mut self, cx: &mut Context<'_>, hint: Option<&SplitId>) -> Poll<Result<ReadParcel>>;
+
+    /// Whether the split's position is known to be its end now.
+    fn is_caught_up(&self, split: &SplitId) -> bool;
 }
 
 /// A batch of one split with what reading it changed.
@@ -31,7 +34,6 @@ pub(crate) struct ReadParcel {
     pub split: SplitId,
     pub position: Position,
     pub bytes: usize,
-    pub caught_up: bool,
     pub ended: bool,
 }
 
@@ -83,6 +85,8 @@ struct SourceOperator {
     watermark: u64,
     records: u64,
     ended: bool,
+    /// Too much is under way: nothing is read.
+    gated: bool,
 }
 
 struct Split {
@@ -123,6 +127,7 @@ impl SourceOperator {
             watermark: START,
             records: 0,
             ended: false,
+            gated: false,
         };
         operator.downgrade();
         operator
@@ -180,7 +185,8 @@ impl SourceOperator {
             if self.ended || !self.control.epochs.accepts(self.epoch) {
                 return Ok(());
             }
-            if !self.control.credits.poll_room(&self.waker) {
+            self.gated = !self.control.credits.poll_room(&self.waker);
+            if self.gated {
                 return Ok(());
             }
             let hint = self.furthest_behind();
@@ -210,7 +216,6 @@ impl SourceOperator {
         if let Some(newest) = newest {
             split.clock.observe(newest, &self.parts.strategy);
         }
-        split.clock.caught_up(read.caught_up, now_ms);
         if read.ended {
             split.clock.end();
         }
@@ -274,7 +279,12 @@ impl SourceOperator {
     fn advance(&mut self) {
         let now_ms = self.control.world.now_ms();
         for split in &mut self.splits {
-            split.clock.pass(now_ms, &self.parts.strategy);
+            if self.gated {
+                split.clock.hold();
+            } else {
+                let caught_up = self.parts.reader.is_caught_up(&split.state.split);
+                split.clock.pass(caught_up, now_ms, &self.parts.strategy);
+            }
         }
         let own = SplitClock::combine(self.splits.iter().map(|split| &split.clock), self.parts.bounded);
         self.ended = self.parts.bounded && self.splits.iter().all(|split| split.clock.has_ended());

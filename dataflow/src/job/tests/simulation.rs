@@ -244,6 +244,8 @@ struct Simulation {
     /// Tasks of processes that have died but still run.
     zombies: Vec<BoxFuture<'static, ()>>,
     checked_epoch: u64,
+    /// The latest window end that any worker has fired, committed or not.
+    fired: Arc<Mutex<i64>>,
     tally: Tally,
 }
 
@@ -271,6 +273,7 @@ impl Simulation {
             to_come: BTreeMap::new(),
             zombies: Vec::new(),
             checked_epoch: 0,
+            fired: Arc::new(Mutex::new(i64::MIN)),
             tally: Tally::default(),
         };
         simulation.draw_input();
@@ -331,6 +334,11 @@ impl Simulation {
             .window(windows())
             .uid("windows")
             .aggregate_with_late(aggregate());
+        let fired = Arc::clone(&self.fired);
+        let results = results.inspect(move |window| {
+            let mut latest = fired.lock().unwrap();
+            *latest = (*latest).max(window.end_ms);
+        });
         let rows = results.map(|window: WindowResult<u64, (u64, i128)>| -> Row {
             (window.key, window.start_ms, window.value.0, window.value.1 as i64)
         });
@@ -378,6 +386,9 @@ impl Simulation {
                     }
                     self.bury(&baton);
                     self.check_conservation();
+                    if !bounded {
+                        self.check_nothing_fired_early();
+                    }
                     if matches!(end, End::Crashed) {
                         self.tally.crashes += 1;
                     }
@@ -505,6 +516,24 @@ impl Simulation {
             "seed {}: epoch {}: {committed} committed, {open} open, {late} late of {read} read",
             self.seed,
             manifest.epoch
+        );
+    }
+
+    /// While more may come, a window fires only when every partition has come so far (D4.1); that the process
+    /// stops or dies fires nothing (D4.3).
+    fn check_nothing_fired_early(&self) {
+        let newest = |topic: &str, partition: usize| {
+            let records = self.log.read::<Click>(topic).unwrap();
+            records[partition].iter().map(|(time_ms, _)| *time_ms).max().unwrap_or(i64::MIN)
+        };
+        let partitions =
+            TOPICS.iter().flat_map(|(topic, count)| (0..*count).map(move |number| (topic, number)));
+        let slowest = partitions.map(|(topic, number)| newest(topic, number)).min().unwrap();
+        let fired = *self.fired.lock().unwrap();
+        assert!(
+            fired <= slowest.saturating_sub(DISORDER_MS),
+            "seed {}: a window that ends at {fired} fired, the slowest partition is at {slowest}",
+            self.seed
         );
     }
 
