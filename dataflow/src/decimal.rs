@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 /// An exact number of hundredths, up to ±1.7 × 10³⁶: sums of money that come out to the cent whatever the order.
 ///
 /// Read from a JSON number, a CSV field or a string; more than two digits after the point are refused, not
-/// rounded. A JSON number beyond ±22 × 10¹² is refused too, since parsers bring numbers as floats: write it as a string.
+/// rounded. Parsers bring a JSON number as a float: beyond ±703 × 10⁹, where a float can no longer tell a third
+/// digit, it is refused too; write it as a string.
 /// In JSON it is a number with two decimals, `12.30`; in text the same; in state a 128-bit integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decimal {
@@ -36,8 +37,8 @@ impl Decimal {
 
     /// The decimal that a float was written as; none if it was none with at most two digits after the point.
     ///
-    /// A float within ±2⁵¹ hundredths is off the written decimal by less than a thousandth of one, and a
-    /// third digit would show as at least a tenth of one.
+    /// Within ±2⁴⁶ hundredths it is off what was written by at most 0.02 of one (a unit in the last place from
+    /// parsing, half of one from the multiplication), and a third digit is at least 0.1 of one.
     fn from_written_float(value: f64) -> Option<Self> {
         let hundredths = value * 100.0;
         let nearest = hundredths.round();
@@ -180,11 +181,11 @@ impl Visitor<'_> for Written {
     }
 }
 
-/// 2⁵¹ hundredths: below, a float's neighbours are at most half a hundredth's quarter apart.
-const MAX_EXACT_FLOAT: f64 = 2_251_799_813_685_248.0;
+/// 2⁴⁶ hundredths.
+const MAX_EXACT_FLOAT: f64 = 70_368_744_177_664.0;
 
-/// Parsing is off by at most one unit in the last place, the multiplication by half of one: 2⁻⁵¹ covers both.
-const FLOAT_SLACK: f64 = 4.5e-16;
+/// 2⁻⁵¹ of the value: 0.03 hundredths at the largest, between what a rounding and what a third digit may be.
+const FLOAT_SLACK: f64 = 1.0 / 2_251_799_813_685_248.0;
 
 #[cfg(test)]
 mod tests {
@@ -203,7 +204,9 @@ mod tests {
         for text in ["", "-", ".", "1.", ".5", "12.345", "1e3", "abc", "1_000", "--1", "+1", " 1", "NaN"] {
             assert!(text.parse::<Decimal>().is_err(), "{text}");
         }
-        for json in ["12.345", "0.001", "22517998136852.49", "1e300", "null", "\"12.345\"", "true"] {
+        for json in
+            ["12.345", "0.001", "703687441776.65", "703687441776.641", "1e300", "null", "\"12.345\"", "true"]
+        {
             assert!(serde_json::from_str::<Decimal>(json).is_err(), "{json}");
         }
         let error = serde_json::from_str::<Decimal>("12.345").unwrap_err().to_string();
@@ -220,9 +223,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_largest_floats_are_read_to_the_cent_and_no_further() {
+        for hundredths in ((1i128 << 46) - 20_000)..=1 << 46 {
+            let decimal = Decimal::from_hundredths(hundredths);
+            assert_eq!(serde_json::from_str::<Decimal>(&decimal.to_string()).unwrap(), decimal);
+            assert!(serde_json::from_str::<Decimal>(&format!("{decimal}1")).is_err(), "{decimal}1");
+            assert!(serde_json::from_str::<Decimal>(&format!("{decimal}9")).is_err(), "{decimal}9");
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_json_number_is_read_to_the_cent(hundredths in -225_179_981_368_524i128 * 9..225_179_981_368_524 * 9) {
+        fn a_json_number_is_read_to_the_cent(hundredths in -(1i128 << 46)..=1 << 46) {
             let decimal = Decimal::from_hundredths(hundredths);
             prop_assert_eq!(serde_json::from_str::<Decimal>(&decimal.to_string()).unwrap(), decimal);
         }
@@ -236,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn a_third_digit_is_noticed(whole in -1_000_000_000i64..1_000_000_000, thousandths in 1u32..1000) {
+        fn a_third_digit_is_noticed(whole in -703_687_441_775i64..703_687_441_775, thousandths in 1u32..1000) {
             let text = format!("{whole}.{thousandths:03}");
             prop_assert_eq!(serde_json::from_str::<Decimal>(&text).is_ok(), thousandths % 10 == 0);
         }
