@@ -47,6 +47,8 @@ pub struct Core {
     calls: BTreeMap<Token, Call>,
     /// Those of them that no connection has been chosen for.
     unrouted: VecDeque<Token>,
+    /// When to look for a broker again for those of them that any can answer.
+    route_at: Option<Instant>,
     answers: VecDeque<(Token, Result<Response>)>,
     outputs: VecDeque<Output>,
     next_token: u64,
@@ -68,6 +70,7 @@ impl Core {
             open: HashMap::new(),
             calls: BTreeMap::new(),
             unrouted: VecDeque::new(),
+            route_at: None,
             answers: VecDeque::new(),
             outputs: VecDeque::new(),
             next_token: 0,
@@ -368,13 +371,19 @@ impl Core {
     }
 
     fn route_all(&mut self, now: Instant) {
+        self.route_at = None;
         for _ in 0..self.unrouted.len() {
             let Some(token) = self.unrouted.pop_front() else { return };
             let Some(call) = self.calls.get(&token) else { continue };
             let target = call.target.clone();
             match self.route(now, &target) {
                 Some(key) => self.pool.slot(key).waiting.push_back(token),
-                None => self.unrouted.push_back(token),
+                None => {
+                    self.unrouted.push_back(token);
+                    if target == Target::Any {
+                        self.route_at = self.pool.next_dial(now);
+                    }
+                }
             }
         }
     }
@@ -419,14 +428,14 @@ impl Core {
         if slot.waiting.is_empty() {
             return;
         }
+        slot.throttled_until = slot.throttled_until.filter(|until| *until > now);
         if slot.link.is_none() {
             self.dial(now, key);
             return;
         }
-        if slot.throttled_until.is_some_and(|until| until > now) {
+        if slot.throttled_until.is_some() {
             return;
         }
-        slot.throttled_until = None;
         let Some(link) = slot.link.as_mut().filter(|link| link.connection.is_ready()) else { return };
         let mut failed = Vec::new();
         while let Some(token) = slot.waiting.pop_front() {
@@ -482,6 +491,11 @@ impl Core {
         }
     }
 
+    /// Whether a call waits for this target.
+    pub(super) fn is_wanted(&self, target: &Target) -> bool {
+        self.calls.values().any(|call| call.target == *target)
+    }
+
     /// Fails the calls that wait for something that will not come.
     pub(super) fn fail_unrouted(&mut self, now: Instant, error: &Error, which: impl Fn(&Target) -> bool) {
         for token in std::mem::take(&mut self.unrouted) {
@@ -524,8 +538,7 @@ impl Core {
             [dial, resume, deadline]
         });
         let calls = self.calls.values().map(|call| Some(call.send_by));
-        let unrouted = if self.unrouted.is_empty() { None } else { self.pool.next_dial() };
-        slots.chain(calls).chain([unrouted, self.discovery.poll_timeout()]).flatten().min()
+        slots.chain(calls).chain([self.route_at, self.discovery.poll_timeout()]).flatten().min()
     }
 }
 

@@ -203,6 +203,11 @@ impl Core {
                 self.cluster.set_coordinator(kind, key, id);
             }
             Err(error) if error.is_retriable() => {
+                let target = Target::Coordinator { kind, key: Arc::clone(&key) };
+                if !self.is_wanted(&target) {
+                    self.discovery.coordinators.remove(&(kind, key));
+                    return;
+                }
                 let backoff = self.config.retry_backoff;
                 let schedule = self.discovery.coordinators.entry((kind, key)).or_default();
                 schedule.in_flight = false;

@@ -155,9 +155,9 @@ impl Pool {
         (!candidates.is_empty()).then(|| candidates[rng.below(candidates.len())])
     }
 
-    /// When an endpoint may be dialled again, at the earliest.
-    pub(super) fn next_dial(&self) -> Option<Instant> {
-        self.health.values().filter_map(|health| health.dial_at).min()
+    /// When an endpoint that must be left alone now may be dialled again, at the earliest.
+    pub(super) fn next_dial(&self, now: Instant) -> Option<Instant> {
+        self.health.values().filter_map(|health| health.dial_at).filter(|at| *at > now).min()
     }
 
     /// Names the connections to bootstrap servers after the brokers that have their addresses, so that

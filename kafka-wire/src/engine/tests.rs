@@ -93,6 +93,9 @@ impl Sim {
                 }
             }
         }
+        // Otherwise whoever drives the engine would spin.
+        let due = self.engine.poll_timeout();
+        assert!(due.is_none_or(|due| due > self.now), "{:?} is over", due.map(|due| self.now - due));
     }
 
     fn ask(&mut self, ask: impl FnOnce(Instant, &mut Core) + 'static) {
@@ -568,6 +571,28 @@ fn a_coordinator_is_looked_up_remembered_and_looked_up_again_when_it_moved() {
     sim.ask(|_, core| core.forget_coordinator(CoordinatorKind::Group, &"g".into()));
     sim.call(target(), heartbeat(), SECOND);
     sim.next_request(ApiKey::FindCoordinator);
+}
+
+#[test]
+fn waiting_for_a_coordinator_while_a_broker_is_down_does_not_spin() {
+    let mut sim = Sim::knowing(2);
+    sim.call(broker(2, Lane::Data), heartbeat(), 30 * SECOND);
+    let connection = sim.next_dial(9002);
+    sim.refused(connection);
+    let target = Target::Coordinator { kind: CoordinatorKind::Group, key: "g".into() };
+    sim.call(target, heartbeat(), 30 * SECOND);
+    // Each `drain` checks that the next deadline lies ahead; broker 2's backoff passes meanwhile.
+    for _ in 0..50 {
+        sim.pass(Duration::from_millis(100));
+        sim.ask(|_, _| ());
+        while let Some(question) = sim.received.pop_front() {
+            match question.request.api {
+                ApiKey::FindCoordinator => sim.answer(&question, &coordinator(15, -1)),
+                _ => sim.answer(&question, &metadata(2, &[1])),
+            }
+        }
+    }
+    assert!(sim.engine.role().answers.len() == 1, "only the call to broker 2 is over");
 }
 
 #[test]
