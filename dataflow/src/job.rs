@@ -147,6 +147,7 @@ impl Job {
             commits,
             store,
             observers: self.observers,
+            metrics: Arc::default(),
         })
     }
 }

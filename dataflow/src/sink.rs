@@ -13,6 +13,7 @@ use crate::engine::control::BoxFuture;
 use crate::engine::operator::sink::ErasedWriter;
 use crate::engine::parcel::{Data, Parcel};
 use crate::error::Result;
+use crate::metrics::Metrics;
 
 /// Something to write to. Its output becomes visible with the commit of the epoch, and not otherwise.
 pub trait Sink: Send + Sync + 'static {
@@ -68,6 +69,8 @@ pub struct SinkStart {
 /// What a writer is opened with.
 #[derive(Clone)]
 pub struct SinkContext {
+    /// The job's figures: a sink counts the records that it sets aside.
+    pub metrics: Arc<Metrics>,
     /// The job's configuration, for the clients of a sink.
     pub config: Arc<Config>,
     /// The job's id.

@@ -14,6 +14,7 @@ use crate::engine::control::BoxFuture;
 use crate::engine::operator::source::{ErasedReader, ReadParcel};
 use crate::engine::parcel::{Data, Meta, Origin, Parcel};
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::time::WatermarkStrategy;
 
 /// Something to read from: names its splits, and opens a reader for a share of them on each worker.
@@ -64,6 +65,11 @@ pub trait Reader {
     /// watermark: a split for which this holds long enough is idle and no longer holds the watermark. False
     /// when it is not known, because the broker is down, and behind an open transaction.
     fn is_caught_up(&self, split: &SplitId) -> bool;
+
+    /// How many records are there and not read yet, over all splits, as last seen. For metrics; none if not known.
+    fn lag_records(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A batch of one split.
@@ -126,6 +132,8 @@ pub struct Prepared {
 /// A worker's share of a source.
 #[derive(Clone, Debug)]
 pub struct Assignment {
+    /// The job's figures: a source counts the poison records that it skips.
+    pub metrics: Arc<Metrics>,
     /// The job's configuration, for the clients of a source.
     pub config: Arc<Config>,
     /// The job's id.
@@ -185,5 +193,9 @@ impl<T: Data> ErasedReader for Erased<T> {
 
     fn is_caught_up(&self, split: &SplitId) -> bool {
         self.0.is_caught_up(split)
+    }
+
+    fn lag_records(&self) -> Option<u64> {
+        self.0.lag_records()
     }
 }

@@ -1,5 +1,6 @@
 //! What the workers of a job share: clock, credits, failure, and the world outside.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use crate::engine::credit::Credits;
 use crate::engine::epoch::{EpochLimits, Epochs};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
 use crate::time::END;
 
 /// A future that may run on another thread.
@@ -39,6 +41,9 @@ pub(crate) struct Control {
     pub epochs: Epochs,
     pub credits: Arc<Credits>,
     pub world: Arc<dyn World>,
+    pub metrics: Arc<Metrics>,
+    /// Records that each source operator has yet to read, where it knows.
+    lags: Mutex<BTreeMap<(u32, u32), u64>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     threads: Mutex<Vec<Thread>>,
@@ -47,6 +52,7 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(
         world: Arc<dyn World>,
+        metrics: Arc<Metrics>,
         committed: u64,
         limits: EpochLimits,
         credit_bytes: usize,
@@ -55,6 +61,8 @@ impl Control {
             epochs: Epochs::new(committed, limits),
             credits: Credits::new(credit_bytes),
             world,
+            metrics,
+            lags: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             threads: Mutex::default(),
@@ -66,6 +74,13 @@ impl Control {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.store(true, Ordering::SeqCst);
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Thread::unpark);
+    }
+
+    /// Says how many records a source operator has yet to read.
+    pub(crate) fn set_lag(&self, source: u32, worker: u32, records: u64) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.insert((source, worker), records);
+        self.metrics.lag_records.set(i64::try_from(lags.values().sum::<u64>()).unwrap_or(i64::MAX));
     }
 
     /// Takes the value of a result, or fails the run.

@@ -114,8 +114,15 @@ impl<'scope> Builder<'_, 'scope> {
             all.iter().filter(|state| state.split.worker(workers) == worker).cloned().collect();
         let (config, job) = (Arc::clone(&self.plan.config), Arc::clone(&self.plan.job));
         let bounded = self.plan.bounded;
-        let reader =
-            any.open(Assignment { config, job, worker, workers, splits: splits.clone(), bounded })?;
+        let reader = any.open(Assignment {
+            metrics: Arc::clone(&self.control.metrics),
+            config,
+            job,
+            worker,
+            workers,
+            splits: splits.clone(),
+            bounded,
+        })?;
         let parts = SourceParts {
             name: any.uid().to_owned(),
             index: index as u32,
@@ -157,6 +164,7 @@ impl<'scope> Builder<'_, 'scope> {
 
     fn sink(&mut self, any: &dyn AnySink, input: Batches<'scope>) -> Result<()> {
         let context = SinkContext {
+            metrics: Arc::clone(&self.control.metrics),
             config: Arc::clone(&self.plan.config),
             job: Arc::clone(&self.plan.job),
             worker: self.scope.index(),

@@ -8,6 +8,7 @@ use crate::engine::bridge::Bridge;
 use crate::engine::control::{Control, World};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::run::{Spec, Start, execute};
+use crate::metrics::Metrics;
 
 /// How a job came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub enum Outcome {
 /// A running job.
 pub struct JobHandle {
     shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
     thread: Option<JoinHandle<Result<Outcome>>>,
 }
 
@@ -58,12 +60,13 @@ pub struct Status {
 impl JobHandle {
     pub(crate) fn start(spec: Spec) -> Result<Self> {
         let shared = Arc::new(Shared::default());
+        let metrics = Arc::clone(&spec.metrics);
         let supervisor = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(format!("job-{}", spec.id))
             .spawn(move || supervisor.supervise(&spec))
             .map_err(|error| Error::new(ErrorKind::Usage, "start a thread for the job").with_cause(error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, metrics, thread: Some(thread) })
     }
 
     /// Asks the job to end: it closes and commits the running epoch. No window fires before its time.
@@ -90,6 +93,11 @@ impl JobHandle {
     /// Whether the job has ended: [`JobHandle::wait`] returns at once then.
     pub fn is_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// The job's figures, over its restarts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// How the job is doing.
@@ -131,6 +139,7 @@ impl Shared {
                 return Err(error);
             }
             state.restarts += 1;
+            spec.metrics.restarts.add(1);
             tracing::warn!(job = %spec.id, %error, restart = state.restarts, ?backoff, "job failed, restarting");
             let waited = self.changed.wait_timeout_while(state, backoff, |state| !state.stopping);
             drop(waited);
@@ -146,7 +155,7 @@ impl Shared {
             Start::Run(plan) => *plan,
         };
         *fresh = false;
-        let started_at = plan.committed;
+        let committed = spec.metrics.epochs_committed.value();
         let control = spec.control(&plan, Arc::clone(bridge) as Arc<dyn World>);
         {
             let mut state = self.lock();
@@ -159,7 +168,7 @@ impl Shared {
         let bounded = plan.bounded;
         let ended = execute(plan, &control);
         let epoch = control.epochs.committed();
-        ended.map_err(|error| (error, epoch > started_at))?;
+        ended.map_err(|error| (error, spec.metrics.epochs_committed.value() > committed))?;
         let stopped = self.lock().stopping;
         Ok(if bounded && !stopped { Outcome::Finished { epoch } } else { Outcome::Stopped { epoch } })
     }

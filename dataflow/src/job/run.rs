@@ -15,6 +15,7 @@ use crate::engine::worker;
 use crate::error::Result;
 use crate::job::dataflow::{Plan, build};
 use crate::job::settings::Settings;
+use crate::metrics::Metrics;
 use crate::sink::{OutputTopic, SinkStart};
 use crate::source::{Prepared, SourceStart};
 use crate::stream::graph::Graph;
@@ -29,6 +30,7 @@ pub(crate) struct Spec {
     pub commits: Arc<dyn CommitStore>,
     pub store: StateStore,
     pub observers: Vec<Observer>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Whether there is anything to run.
@@ -173,7 +175,7 @@ impl Spec {
     /// What the workers of a planned run share.
     pub(crate) fn control(&self, plan: &Plan, world: Arc<dyn World>) -> Arc<Control> {
         let limits = EpochLimits { records: self.settings.epoch_records, bytes: self.settings.epoch_bytes };
-        Control::new(world, plan.committed, limits, self.settings.buffer_bytes)
+        Control::new(world, Arc::clone(&self.metrics), plan.committed, limits, self.settings.buffer_bytes)
     }
 }
 

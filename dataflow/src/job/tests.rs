@@ -301,6 +301,10 @@ fn d4_5_late_records_go_to_the_late_output() {
     watch.until_written(1);
     append(&log, 0, [200]);
     watch.until_written(2);
+    let figures = handle.metrics().snapshot();
+    assert_eq!((figures.records_in, figures.records_out, figures.late_records), (4, 2, 1));
+    assert_eq!((figures.watermark_ms, figures.lag_records), (Some(1_500), Some(0)));
+    assert!(figures.epochs_committed >= 2 && figures.commit_latency.is_some());
     handle.stop();
     handle.wait().unwrap();
     assert_eq!(rows(&log), [(0, 1)]);

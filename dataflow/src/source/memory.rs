@@ -163,6 +163,14 @@ impl<T: Data> Reader for MemoryReader<T> {
         let end = self.log.end_offset(&self.topic, partition);
         self.splits.iter().any(|split| split.id == *id && split.offset == end)
     }
+
+    fn lag_records(&self) -> Option<u64> {
+        let lag = |split: &ReadSplit| {
+            let partition = usize::try_from(split.id.partition).unwrap_or_default();
+            u64::try_from(self.log.end_offset(&self.topic, partition) - split.offset).unwrap_or_default()
+        };
+        Some(self.splits.iter().map(lag).sum())
+    }
 }
 
 impl<T: Data> MemoryReader<T> {

@@ -220,6 +220,7 @@ impl KeyedOperator {
         let kind = self.snapshots.policy.next();
         let mut section = Vec::new();
         guard(&self.name, || self.logic.snapshot(kind, &mut section))?;
+        self.control.metrics.state_bytes_written.add(section.len() as u64);
         let task = self.control.spawn(self.snapshots.write(self.epoch, kind, section));
         if let Some([_, _, acks]) = &self.held {
             self.writing.push((acks.clone(), task));
@@ -251,6 +252,7 @@ impl KeyedOperator {
         }
         if let Some(mut parcel) = emitted.late {
             self.late_records += parcel.len() as u64;
+            self.control.metrics.late_records.add(parcel.len() as u64);
             // Said at 1, 2, 4, 8 … late records: loud enough to be seen, quiet enough to be left on.
             if self.late_records.next_power_of_two() > self.late_said {
                 self.late_said = self.late_records.next_power_of_two();

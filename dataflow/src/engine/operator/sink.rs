@@ -50,6 +50,7 @@ pub(crate) fn sink<'scope>(
         writer,
         held: None,
         epoch: control.epochs.committed() + 1,
+        watermark: START,
         open: BTreeMap::new(),
     };
     builder.build(move |mut capabilities| {
@@ -60,7 +61,8 @@ pub(crate) fn sink<'scope>(
                 operator.write(capability.time().epoch, std::mem::take(parcel))
             });
             if let Some(frontier) = frontiers.first() {
-                operator.schedule(timestamp::open_epoch(frontier), &mut acks);
+                let open = timestamp::open_epoch(frontier).zip(timestamp::watermark(frontier));
+                operator.schedule(open, &mut acks);
             }
         }
     });
@@ -75,6 +77,8 @@ struct SinkOperator {
     /// Holds the oldest epoch that is not in its transaction yet.
     held: Option<Capability<Time>>,
     epoch: u64,
+    /// How far event time has come here; only told to the commit operator, which shows it.
+    watermark: u64,
     open: BTreeMap<u64, Pending>,
 }
 
@@ -97,8 +101,9 @@ impl SinkOperator {
         self.control.check(written);
     }
 
-    fn schedule(&mut self, open: Option<u64>, acks: &mut Output<Time, Vec<Ack>>) {
-        let Some(open) = open.filter(|_| !self.control.epochs.is_released()) else {
+    /// `open`: the least epoch and the least watermark that may still come.
+    fn schedule(&mut self, open: Option<(u64, u64)>, acks: &mut Output<Time, Vec<Ack>>) {
+        let Some((open, watermark)) = open.filter(|_| !self.control.epochs.is_released()) else {
             // The dataflow is going away: what is not complete by now never will be.
             self.held = None;
             return;
@@ -107,6 +112,7 @@ impl SinkOperator {
             if let Some(pending) = self.open.get(&self.epoch) {
                 let records = pending.records;
                 let Some(()) = self.send() else { return };
+                self.control.metrics.records_out.add(records);
                 if let Some(held) = &self.held {
                     acks.activate().give(held, &mut vec![Ack::Sink { records }]);
                 }
@@ -115,6 +121,8 @@ impl SinkOperator {
             self.epoch += 1;
             self.downgrade();
         }
+        self.watermark = self.watermark.max(watermark);
+        self.downgrade();
     }
 
     /// Sends the oldest epoch if it is its turn: nobody writes for e + 1 before e is committed (D5).
@@ -135,8 +143,11 @@ impl SinkOperator {
     }
 
     fn downgrade(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.downgrade(&Time::new(self.epoch, START));
+        let time = Time::new(self.epoch, self.watermark);
+        if let Some(held) = &mut self.held
+            && *held.time() != time
+        {
+            held.downgrade(&time);
         }
     }
 }

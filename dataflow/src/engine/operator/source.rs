@@ -26,6 +26,9 @@ pub(crate) trait ErasedReader {
 
     /// Whether the split's position is known to be its end now.
     fn is_caught_up(&self, split: &SplitId) -> bool;
+
+    /// How many records are there and not read yet, where that is known.
+    fn lag_records(&self) -> Option<u64>;
 }
 
 /// A batch of one split with what reading it changed.
@@ -87,6 +90,8 @@ struct SourceOperator {
     ended: bool,
     /// Too much is under way: nothing is read.
     gated: bool,
+    /// No other source is further behind: this one holds the watermark of all.
+    holds_all: bool,
 }
 
 struct Split {
@@ -128,6 +133,7 @@ impl SourceOperator {
             records: 0,
             ended: false,
             gated: false,
+            holds_all: false,
         };
         operator.downgrade();
         operator
@@ -153,11 +159,23 @@ impl SourceOperator {
         while self.epoch < self.control.epochs.current() {
             self.advance();
             let ack = self.acknowledge();
+            self.measure();
             if let Some((_, capability)) = &self.held {
                 acks.activate().give(capability, &mut vec![ack]);
             }
             self.epoch += 1;
             self.downgrade();
+        }
+    }
+
+    fn measure(&self) {
+        if let Some(records) = self.parts.reader.lag_records() {
+            self.control.set_lag(self.parts.index, self.parts.worker, records);
+        }
+        if self.holds_all
+            && let Some(split) = self.furthest_behind()
+        {
+            self.control.metrics.set_frontier_holder(Some(format!("{}-{}", split.topic, split.partition)));
         }
     }
 
@@ -189,7 +207,7 @@ impl SourceOperator {
             if self.gated {
                 return Ok(());
             }
-            let hint = self.furthest_behind();
+            let hint = if self.splits.len() > 1 { self.furthest_behind() } else { None };
             let mut cx = Context::from_waker(&self.waker);
             let reader = &mut self.parts.reader;
             let Poll::Ready(read) = guard(&self.parts.name, || Ok(reader.poll_read(&mut cx, hint.as_ref())))?
@@ -226,6 +244,8 @@ impl SourceOperator {
                 batches.activate().give(capability, &mut read.parcel);
             }
             self.records += records as u64;
+            self.control.metrics.records_in.add(records as u64);
+            self.control.metrics.bytes_in.add(read.bytes as u64);
             self.control.epochs.note(records as u64, read.bytes as u64);
         }
         Ok(())
@@ -268,9 +288,6 @@ impl SourceOperator {
     }
 
     fn furthest_behind(&self) -> Option<SplitId> {
-        if self.splits.len() < 2 {
-            return None;
-        }
         let reading = self.splits.iter().filter(|split| !split.clock.has_ended() && !split.clock.is_idle());
         reading.min_by_key(|split| split.clock.watermark()).map(|split| split.state.split.clone())
     }
@@ -289,6 +306,7 @@ impl SourceOperator {
         let own = SplitClock::combine(self.splits.iter().map(|split| &split.clock), self.parts.bounded);
         self.ended = self.parts.bounded && self.splits.iter().all(|split| split.clock.has_ended());
         let followed = self.parts.followers.post(self.member, own);
+        self.holds_all = own.is_some() && own == followed;
         self.watermark = self.watermark.max(own.or(followed).unwrap_or(START));
         self.downgrade();
     }
