@@ -73,12 +73,20 @@ where
     let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            runtime.block_on(async move {
+            // As a task, not as the future of `block_on`: a wake-up of that one by the timer or a socket costs
+            // a system call more.
+            let driving = runtime.spawn(async move {
                 let mut driver = Driver::new(engine, feed, dialer, on_thread);
                 poll_fn(|context| driver.poll(context)).await;
             });
+            let ended = runtime.block_on(driving);
             // A name that is still being resolved must not hold up whoever joins this thread.
             runtime.shutdown_background();
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
         })
         .map_err(start)?;
     Ok(DriverHandle { signal, thread: Some(thread) })
