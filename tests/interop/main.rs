@@ -1,4 +1,5 @@
 //! The suites on real Apache Kafka, with Kafka's own tools and Java client as independent witnesses.
 
+mod embedded;
 mod harness;
 mod protocol;
