@@ -1,4 +1,4 @@
-//! Administration: topics, configurations, groups, records, the cluster. Layer 7.
+//! Administration: topics, configurations, groups, records, the cluster. Layer 9.
 //!
 //! An operation is described by the shape of its calls ([`Operation`]); sending, retrying and collecting
 //! is the same for all ([`Batch`]). The handle is `Admin` in `net`.

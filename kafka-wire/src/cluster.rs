@@ -1,4 +1,4 @@
-//! What is known of the cluster: brokers, topics, leaders, coordinators. Layer 5.
+//! What is known of the cluster: brokers, topics, leaders, coordinators. Layer 6.
 //!
 //! A cache and nothing else: it asks nobody. [`Core`](crate::engine::Core) asks and puts the answers in.
 

@@ -1,4 +1,4 @@
-//! What can be set, as plain typed values; and the Java property names it is read from. Layer 4.
+//! What can be set, as plain typed values; and the Java property names it is read from. Layer 5.
 //!
 //! Defaults are those of Kafka 4.3's Java client unless a field says otherwise and why.
 

@@ -1,4 +1,4 @@
-//! One connection to a broker: version negotiation, the requests in flight, their answers. Layer 5.
+//! One connection to a broker: version negotiation, the requests in flight, their answers. Layer 6.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The engine: connections, routing and retries of dialling under any role. Layer 6.
+//! The engine: connections, routing and retries of dialling under any role. Layer 7.
 //!
 //! A role (producer, consumer, admin) is a machine that makes *calls*; the engine finds the broker,
 //! dials it, negotiates versions, writes requests, matches answers and gives each call exactly one

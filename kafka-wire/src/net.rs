@@ -1,4 +1,4 @@
-//! The rim: sockets, clocks, threads. Layer 9, and the only part that names tokio.
+//! The rim: sockets, clocks, threads. Layer 10, and the only part that names tokio.
 //!
 //! Each handle has a thread of its own that drives one engine, so that a handle works from any thread and
 //! under any async runtime or none.

@@ -1,4 +1,4 @@
-//! How a machine answers the application. Layer 1.
+//! How a machine answers the application. Layer 2.
 
 use std::fmt;
 
