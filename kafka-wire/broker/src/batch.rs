@@ -4,7 +4,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::error::{Failure, fail};
-use kafka_wire::ErrorCode;
+use kafka_wire::record::end_transaction_marker;
+use kafka_wire::{ErrorCode, ProducerIdentity};
 
 /// Bytes of a batch header, magic 2.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -122,33 +123,11 @@ pub(crate) fn stamp(batch: &[u8], base_offset: i64, leader_epoch: i32, append_ti
 }
 
 /// The batch that ends a transaction in a partition: one control record with the outcome.
-pub(crate) fn end_marker(producer_id: i64, producer_epoch: i16, commit: bool, unix_ms: i64) -> Bytes {
-    /// In zigzag varints: the record's length 16, attributes, two deltas, the key's length 4.
-    const RECORD: [u8; 5] = [0x20, 0, 0, 0, 0x08];
-    let mut batch = BytesMut::with_capacity(HEADER_BYTES + 17);
-    batch.put_i64(0);
-    batch.put_i32((HEADER_BYTES + 17 - LENGTH_PREFIX_BYTES) as i32);
-    batch.put_i32(-1);
-    batch.put_u8(2);
-    batch.put_u32(0);
-    batch.put_i16(TRANSACTIONAL_BIT | CONTROL_BIT);
-    batch.put_i32(0);
-    batch.put_i64(unix_ms);
-    batch.put_i64(unix_ms);
-    batch.put_i64(producer_id);
-    batch.put_i16(producer_epoch);
-    batch.put_i32(-1);
-    batch.put_i32(1);
-    batch.put_slice(&RECORD);
-    batch.put_i16(0);
-    batch.put_i16(i16::from(commit));
-    batch.put_u8(0x0c);
-    batch.put_i16(0);
-    batch.put_i32(0);
-    batch.put_u8(0);
-    let checksum = crc32c::crc32c(&batch[CHECKSUMMED_FROM..]);
-    batch[17..21].copy_from_slice(&checksum.to_be_bytes());
-    batch.freeze()
+pub(crate) fn end_marker(producer: ProducerIdentity, commit: bool, unix_ms: i64) -> Result<Bytes, Failure> {
+    match end_transaction_marker(producer, commit, 0, unix_ms) {
+        Ok(marker) => Ok(marker.freeze()),
+        Err(error) => fail(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()),
+    }
 }
 
 /// What an end marker says: whether its transaction committed. `None` for other control batches.
@@ -177,10 +156,12 @@ fn int64(header: &[u8; HEADER_BYTES], at: usize) -> i64 {
 mod tests {
     use super::*;
 
+    const PRODUCER: ProducerIdentity = ProducerIdentity { id: 7, epoch: 3 };
+
     #[test]
     fn a_marker_is_a_batch_with_its_outcome() {
         for commit in [true, false] {
-            let marker = stamp(&end_marker(7, 3, commit, 1_000), 42, 5, None);
+            let marker = stamp(&end_marker(PRODUCER, commit, 1_000).unwrap(), 42, 5, None);
             let header = Header::parse(&marker).unwrap();
             assert!(checksum_matches(&marker) && header.is_control() && header.is_transactional());
             assert_eq!((header.base_offset, header.last_offset(), header.leader_epoch), (42, 42, 5));
@@ -191,7 +172,7 @@ mod tests {
 
     #[test]
     fn log_append_time_is_stamped_under_the_checksum() {
-        let stamped = stamp(&end_marker(7, 3, true, 1_000), 0, 0, Some(9_999));
+        let stamped = stamp(&end_marker(PRODUCER, true, 1_000).unwrap(), 0, 0, Some(9_999));
         let header = Header::parse(&stamped).unwrap();
         assert!(checksum_matches(&stamped));
         assert_eq!(
@@ -202,7 +183,7 @@ mod tests {
 
     #[test]
     fn short_and_lying_batches_are_refused() {
-        let marker = end_marker(7, 3, true, 1_000);
+        let marker = end_marker(PRODUCER, true, 1_000).unwrap();
         assert!(Header::parse(&marker[..60]).is_err());
         assert!(Header::parse(&marker[..marker.len() - 1]).is_err());
         let mut flipped = marker.to_vec();

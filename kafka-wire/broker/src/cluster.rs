@@ -17,6 +17,7 @@ use kafka_wire::{ErrorCode, TopicId};
 
 use crate::api::fetch::Pending;
 use crate::api::{self, Answer, Context};
+use crate::batch::end_marker;
 use crate::error::{Failure, fail};
 use crate::faults::{Action, Fault, Faults, Injected};
 use crate::groups::Groups;
@@ -347,8 +348,7 @@ impl Cluster {
     }
 
     fn write_markers(&mut self, now: Now, completion: &Completion) -> Result<(), Failure> {
-        let producer = completion.producer;
-        let marker = crate::batch::end_marker(producer.id, producer.epoch, completion.commit, now.unix_ms);
+        let marker = end_marker(completion.producer, completion.commit, now.unix_ms)?;
         for (topic, index) in &completion.partitions {
             let Some(partition) = self.topics.partition_mut(topic, *index) else { continue };
             partition.log.append(&marker, partition.leader_epoch, None)?;

@@ -15,7 +15,12 @@
 //! ```
 //!
 //! Several nodes share one log: nothing is replicated, leaders and coordinators are only places, and
-//! truncation is a command. Answers are those of Kafka 4.3 except where a module says otherwise.
+//! truncation is a command. Answers are those of Kafka 4.3 (compared by `tests/interop/embedded.rs`) except
+//! where a module of `api` says otherwise.
+//!
+//! What it does not do: groups with members (offsets can be committed and fetched), security, quotas,
+//! compaction. Without a folder all records are in memory until `retention.bytes` or `retention.ms` lets
+//! them go; with one, what is deleted leaves the index but not the file.
 
 mod api;
 mod batch;

@@ -335,10 +335,15 @@ impl Log {
 mod tests {
     use super::*;
     use crate::batch::end_marker;
+    use kafka_wire::ProducerIdentity;
 
     /// Markers are batches of one record; as data their content does not matter to the log.
+    fn data(unix_ms: i64) -> Bytes {
+        end_marker(ProducerIdentity { id: 1, epoch: 0 }, true, unix_ms).unwrap()
+    }
+
     fn append(log: &mut Log, epoch: i32, unix_ms: i64) -> i64 {
-        log.append(&end_marker(1, 0, true, unix_ms), epoch, None).unwrap()
+        log.append(&data(unix_ms), epoch, None).unwrap()
     }
 
     fn offsets(slice: &Slice) -> Vec<i64> {
@@ -366,7 +371,7 @@ mod tests {
             for index in 0..5 {
                 assert_eq!(append(log, 0, index), index);
             }
-            let size = end_marker(1, 0, true, 0).len();
+            let size = data(0).len();
             assert_eq!(offsets(&log.read(1, 4, usize::MAX, true).unwrap()), [1, 2, 3]);
             assert_eq!(offsets(&log.read(0, 5, 2 * size, true).unwrap()), [0, 1]);
             assert_eq!(offsets(&log.read(2, 5, 1, true).unwrap()), [2]);

@@ -89,6 +89,11 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: FetchReq
             (changed, session)
         }
         _ => match cluster.sessions.update(context.node, id, epoch, changed, &forgotten) {
+            // As Kafka: a session without partitions is over, and its last answer names none.
+            Ok(wanted) if wanted.is_empty() => {
+                cluster.sessions.close(id);
+                (wanted, Session::None)
+            }
             Ok(wanted) => (wanted, Session::Continued(id)),
             Err(code) => return refuse(context, code),
         },

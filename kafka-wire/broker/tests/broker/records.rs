@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_wire::protocol::messages::fetch_request::ForgottenTopic;
 use kafka_wire::protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -153,8 +154,13 @@ fn a_session_tells_only_what_is_new() {
     let answer = it.call(12, next.clone());
     assert_eq!(answer.responses[0].partitions[0].partition_index, 1);
     assert_eq!(values(&answer.responses[0].partitions[0].records), ["b"]);
-    let stale = it.call(12, next);
+    let stale = it.call(12, next.clone());
     assert_eq!(stale.error_code, ErrorCode::INVALID_FETCH_SESSION_EPOCH.code());
+    next.session_epoch = 3;
+    let forgotten = ForgottenTopic::default().with_topic(topic_name()).with_partitions(vec![0, 1]);
+    next.forgotten_topics_data = vec![forgotten];
+    let last = it.call(12, next);
+    assert_eq!((last.error_code, last.session_id), (0, 0), "a session without partitions is over");
 }
 
 #[test]
