@@ -7,6 +7,7 @@ mod commands;
 mod restore;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,6 +113,8 @@ pub struct Cluster {
     parked: BTreeMap<ConnectionId, Parked>,
     output: VecDeque<Output>,
     journal: Journal,
+    /// Held while this cluster owns its folder.
+    lock: Option<File>,
     /// Why the disk cannot be trusted any more: nothing is acknowledged from then on.
     broken: Option<String>,
     /// Partitions whose readers may have something to read now.

@@ -1,7 +1,7 @@
 //! How a cluster starts: empty, or from its folder.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use crate::transactions::Transactions;
 
 const JOURNAL_FILE: &str = "journal";
 const TOPICS_FOLDER: &str = "topics";
+const LOCK_FILE: &str = "lock";
 
 impl Cluster {
     /// A cluster as `options` say; `seed` tells it from others. With a data folder it goes on where that
@@ -28,14 +29,15 @@ impl Cluster {
     /// When the folder cannot be read or written, or a topic of the options is not possible.
     pub fn new(now: Now, options: Options, seed: u64) -> io::Result<Self> {
         let folder = options.data.clone();
-        let entries = match &folder {
+        let (lock, entries) = match &folder {
             Some(folder) => {
                 fs::create_dir_all(folder.join(TOPICS_FOLDER))?;
-                Journal::read(&folder.join(JOURNAL_FILE))?
+                (Some(lock(folder)?), Journal::read(&folder.join(JOURNAL_FILE))?)
             }
-            None => Vec::new(),
+            None => (None, Vec::new()),
         };
         let mut cluster = Self::empty(now, options, seed);
+        cluster.lock = lock;
         for entry in entries {
             cluster.apply(now, entry)?;
         }
@@ -73,6 +75,7 @@ impl Cluster {
             parked: BTreeMap::new(),
             output: VecDeque::new(),
             journal: Journal::in_memory(),
+            lock: None,
             broken: None,
             grown: Vec::new(),
             seed,
@@ -178,4 +181,15 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Two brokers must never write into one folder.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::create(folder.join(LOCK_FILE))?;
+    file.try_lock().map_err(|error| {
+        let text =
+            format!("lock {}: {error}; another broker uses this folder: stop it first", folder.display());
+        io::Error::new(io::ErrorKind::ResourceBusy, text)
+    })?;
+    Ok(file)
 }

@@ -1,7 +1,7 @@
 //! Where a partition's batches are: in memory, or in one file that is appended to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -27,10 +27,11 @@ pub(super) enum Storage {
 impl Storage {
     /// Opens `path`, cuts what follows the last whole batch, and hands each batch to `found`.
     pub(super) fn open(path: &Path, mut found: impl FnMut(Bytes, Place)) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let length = file.metadata()?.len();
         let mut end = 0;
-        while let Some(batch) = read_batch(&mut file, length - end)? {
+        let mut reader = BufReader::with_capacity(READ_BYTES, &file);
+        while let Some(batch) = read_batch(&mut reader, length - end)? {
             let size = batch.len() as u64;
             found(batch, Place::File(end));
             end += size;
@@ -91,8 +92,11 @@ impl Storage {
     }
 }
 
+/// Bytes read at once when a log is opened.
+const READ_BYTES: usize = 1 << 20;
+
 /// The next batch of `file`, of which `left` bytes are left; `None` at the end or at a torn batch.
-fn read_batch(file: &mut File, left: u64) -> io::Result<Option<Bytes>> {
+fn read_batch(file: &mut impl Read, left: u64) -> io::Result<Option<Bytes>> {
     if left < HEADER_BYTES as u64 {
         return Ok(None);
     }

@@ -95,6 +95,17 @@ fn an_open_transaction_goes_on_and_a_prepared_one_is_finished() {
 }
 
 #[test]
+fn a_folder_has_one_broker_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { data: Some(folder.path().to_owned()), ..Options::default() };
+    let first = Cluster::new(start_of_time(), options.clone(), 1).unwrap();
+    let refused = Cluster::new(start_of_time(), options.clone(), 2).unwrap_err();
+    assert!(refused.to_string().contains("another broker uses this folder"), "{refused}");
+    drop(first);
+    Cluster::new(start_of_time(), options, 3).unwrap();
+}
+
+#[test]
 fn producer_ids_are_never_given_twice() {
     let folder = tempfile::tempdir().unwrap();
     let mut it = persistent(folder.path(), Duration::ZERO);
