@@ -324,6 +324,12 @@ impl Buffers {
         self.fatal.get_or_insert(error);
     }
 
+    /// Bytes that wait, paused ones included.
+    #[cfg(test)]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.active_bytes + self.paused_bytes
+    }
+
     fn is_roomy(&self) -> bool {
         self.active_bytes <= self.max_bytes / 2
     }

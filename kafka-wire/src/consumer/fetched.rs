@@ -92,12 +92,14 @@ impl Walk {
             batch.verify_crc()?;
         }
         let header = batch.header;
-        if header.last_offset_delta < 0 || header.next_offset() <= header.base_offset {
+        let end = header.base_offset.checked_add(i64::from(header.last_offset_delta));
+        // The checksum does not cover the base offset, but nobody may read beyond the high watermark.
+        if header.last_offset_delta < 0 || end.is_none_or(|last| last >= ends.high_watermark) {
             return Err(Error::new(
                 ErrorKind::CorruptRecords,
                 format!(
-                    "read a batch from offset {} with last offset delta {}",
-                    header.base_offset, header.last_offset_delta
+                    "read a batch from offset {} with last offset delta {}, the high watermark being {}",
+                    header.base_offset, header.last_offset_delta, ends.high_watermark
                 ),
             ));
         }

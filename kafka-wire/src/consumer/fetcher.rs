@@ -53,8 +53,8 @@ impl FetchLoop {
         Self { session: FetchSession::new(), in_flight: false, failures: 0, retry_at: None, rotation: 0 }
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
-        !self.in_flight && self.retry_at.is_none_or(|at| at <= now)
+    fn is_idle(&self) -> bool {
+        !self.in_flight && self.retry_at.is_none()
     }
 }
 
@@ -78,6 +78,10 @@ impl Fetcher {
 
     /// Sends a fetch to every broker that has none and leads a partition that is wanted, if there is room.
     pub(super) fn drive(&mut self, now: Instant, assignment: &mut Assignment, core: &mut Core) {
+        for each in self.loops.values_mut() {
+            // Also where nothing is wanted any more, lest that time is due for ever.
+            each.retry_at = each.retry_at.filter(|at| *at > now);
+        }
         let mut wanted: BTreeMap<BrokerId, Vec<PartitionFetch>> = BTreeMap::new();
         let mut brokers = 0;
         for (partition, assigned) in assignment.iter_mut() {
@@ -88,7 +92,7 @@ impl Fetcher {
             });
             fetches.push(fetch);
         }
-        wanted.retain(|broker, _| self.loops.entry(*broker).or_insert_with(FetchLoop::new).is_idle(now));
+        wanted.retain(|broker, _| self.loops.entry(*broker).or_insert_with(FetchLoop::new).is_idle());
         if wanted.is_empty() || !self.buffers.lock().has_room() {
             return;
         }
@@ -109,7 +113,6 @@ impl Fetcher {
         each.rotation = (each.rotation + 1) % fetches.len().max(1);
         fetches.rotate_left(each.rotation);
         each.in_flight = true;
-        each.retry_at = None;
         let request = to_request(&self.config, each.session.request(fetches), brokers);
         let timeout = core.config().request_timeout + self.config.fetch_max_wait;
         let to = Target::Broker { id: broker, lane: Lane::Fetch };

@@ -1,5 +1,8 @@
 //! The consumer as a role of the engine: commands in, fetched batches into the buffers.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;

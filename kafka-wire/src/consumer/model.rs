@@ -20,6 +20,10 @@ pub(super) enum Event {
 }
 
 pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
+    proptest::collection::vec(event(), 0..40)
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
     let producer = || prop_oneof![Just(None), (1..4i64).prop_map(Some)];
     let append = (producer(), 1..7u8, prop_oneof![2 => Just(0), 1 => any::<u8>()], any::<bool>()).prop_map(
         |(producer, records, removed, log_append_time)| Event::Append {
@@ -29,13 +33,12 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
             log_append_time,
         },
     );
-    let event = prop_oneof![
+    prop_oneof![
         6 => append,
         3 => (1..4i64, any::<bool>()).prop_map(|(producer, commit)| Event::End { producer, commit }),
         1 => (1..20u8).prop_map(|offsets| Event::Gap { offsets }),
         1 => Just(Event::NewLeader),
-    ];
-    proptest::collection::vec(event, 0..40)
+    ]
 }
 
 /// A record as a reader must see it.

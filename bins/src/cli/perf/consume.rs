@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_wire::config::{ClientConfig, ConsumerConfig};
+use kafka_wire::config::{ConsumerConfig, Properties};
 use kafka_wire::{Consumer, Error, ErrorKind, Position, Result, TopicPartition};
 
 use super::Options;
@@ -13,8 +13,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Reads, counts, and reports.
 pub(super) fn run(options: &Options) -> Result<()> {
-    let mut config = ConsumerConfig::default();
-    config.client = ClientConfig::bootstrap(&options.bootstrap)?;
+    let config = configuration(options)?;
     let work = Work::begin();
     let mut consumer = Consumer::new(config)?;
     let partitions = (0..options.partitions)
@@ -39,4 +38,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
     std::hint::black_box(xor);
     work.report("consume", seen, bytes);
     Ok(())
+}
+
+fn configuration(options: &Options) -> Result<ConsumerConfig> {
+    let mut properties = Properties::new();
+    properties.set("bootstrap.servers", options.bootstrap.as_str())?;
+    for entry in &options.set {
+        properties.set_entry(entry)?;
+    }
+    ConsumerConfig::from_properties(&properties)
 }

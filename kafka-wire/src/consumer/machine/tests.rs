@@ -1,0 +1,695 @@
+//! The machine in an engine, against a scripted cluster and a clock that the test moves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::ClientConfig;
+use crate::consumer::batch::FetchedBatch;
+use crate::consumer::model::{self, Event, ModelLog, Seen};
+use crate::engine::{ConnectionId, Engine, Output};
+use crate::error::ErrorCode;
+use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
+use crate::protocol::limits::Limits;
+use crate::protocol::messages::api_versions_response::ApiVersion;
+use crate::protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+};
+use crate::protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use crate::protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::protocol::messages::{
+    self, ApiKey, ApiVersionsResponse, Encodable, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, StrBytes, TopicName,
+};
+
+const NODES: i32 = 2;
+const PARTITIONS: i32 = 3;
+
+/// One partition of the topic `t` in the cluster.
+#[derive(Default)]
+struct Part {
+    log: ModelLog,
+    leader: i32,
+    start: i64,
+    /// What a follower's shorter log ended at, with its epoch.
+    truncated: Option<(i32, i64)>,
+}
+
+/// What a broker remembers of a fetch session: position, epochs and size per partition, and what was told.
+#[derive(Default)]
+struct Session {
+    epoch: i32,
+    wanted: BTreeMap<i32, messages::fetch_request::FetchPartition>,
+    told: BTreeMap<i32, i64>,
+}
+
+struct World {
+    now: Instant,
+    engine: Engine<ConsumerMachine>,
+    buffers: SharedBuffers,
+    config: ConsumerConfig,
+    parts: Vec<Part>,
+    topic_id: u8,
+    connections: BTreeMap<ConnectionId, i32>,
+    pending: VecDeque<(ConnectionId, ReceivedRequest)>,
+    /// By node and id.
+    sessions: BTreeMap<(i32, i32), Session>,
+    last_session: i32,
+    keeps_sessions: bool,
+    fetch_version: i16,
+    full_fetches: usize,
+    incremental_fetches: usize,
+    flip: Option<usize>,
+    seen: Vec<Vec<Seen>>,
+    next: Vec<Option<i64>>,
+    errors: Vec<Error>,
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new("t", number)
+}
+
+/// Whether a checksum covers the byte at `at`: it does not cover base offset, length and leader epoch.
+fn is_checked(records: &[u8], at: usize) -> bool {
+    let mut start = 0;
+    while let Some(length) = records.get(start + 8..start + 12) {
+        let end = start + 12 + i32::from_be_bytes(length.try_into().unwrap()) as usize;
+        if end > records.len() || at < start + 17 {
+            return false;
+        }
+        if at < end {
+            return true;
+        }
+        start = end;
+    }
+    false
+}
+
+impl World {
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn new(change: impl FnOnce(&mut ConsumerConfig)) -> Self {
+        let mut config = ConsumerConfig::default();
+        config.client = ClientConfig::bootstrap("h:9001").unwrap();
+        config.max_partition_fetch_bytes = 400;
+        config.queued_max_bytes = 3000;
+        change(&mut config);
+        let buffers = SharedBuffers::new(config.queued_max_bytes);
+        let machine = ConsumerMachine::new(config.clone(), buffers.clone());
+        let now = Instant::now();
+        let parts = (0..PARTITIONS).map(|index| Part { leader: 1 + index % NODES, ..Part::default() });
+        let mut world = Self {
+            now,
+            engine: Engine::new(now, &config.client, 7, machine),
+            buffers,
+            config,
+            parts: parts.collect(),
+            topic_id: 1,
+            connections: BTreeMap::new(),
+            pending: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            keeps_sessions: true,
+            fetch_version: 17,
+            full_fetches: 0,
+            incremental_fetches: 0,
+            flip: None,
+            seen: vec![Vec::new(); PARTITIONS as usize],
+            next: vec![None; PARTITIONS as usize],
+            errors: Vec::new(),
+        };
+        world.engine.handle_timeout(now);
+        world.drain();
+        world
+    }
+
+    fn assign(&mut self, number: i32, position: impl Into<Position>) {
+        let position = position.into();
+        let generation = self.buffers.lock().assign_at(&partition(number), position);
+        self.next[number as usize] = None;
+        self.command(Command::Assign(vec![(partition(number), generation, position)]));
+    }
+
+    fn assign_all(&mut self, position: Position) {
+        (0..PARTITIONS).for_each(|number| self.assign(number, position));
+    }
+
+    fn command(&mut self, command: Command) {
+        self.engine.handle_command(self.now, command);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Dial { connection, address, .. } => {
+                    self.connections.insert(connection, i32::from(address.port) - 9000);
+                    self.engine.handle_connected(self.now, connection);
+                }
+                Output::Close { connection } => {
+                    self.connections.remove(&connection);
+                }
+                Output::Transmit { connection, chunks, .. } => {
+                    let frame = Bytes::from(chunks.concat());
+                    self.pending.push_back((connection, read_request(&frame.slice(4..)).unwrap()));
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut wakes = 0;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= end) {
+            wakes += 1;
+            assert!(wakes < 1000, "it is always due: {:?}", self.engine.role());
+            self.now = due.max(self.now);
+            self.engine.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Answers the oldest request; whether there was one.
+    fn serve(&mut self) -> bool {
+        let Some((connection, request)) = self.pending.pop_front() else { return false };
+        let Some(node) = self.connections.get(&connection).copied() else { return true };
+        let (api, version, id) = (request.api, request.version, request.correlation_id);
+        match api {
+            ApiKey::ApiVersions => self.answer(connection, (api, version, id), &self.versions()),
+            ApiKey::Metadata => {
+                request.decode::<MetadataRequest>().unwrap();
+                self.answer(connection, (api, version, id), &self.metadata());
+            }
+            ApiKey::ListOffsets => {
+                let answer = self.list_offsets(node, &request.decode::<ListOffsetsRequest>().unwrap());
+                self.answer(connection, (api, version, id), &answer);
+            }
+            ApiKey::Fetch => {
+                let answer = self.fetch(node, &request.decode::<FetchRequest>().unwrap());
+                self.answer(connection, (api, version, id), &answer);
+            }
+            other => panic!("{other:?}"),
+        }
+        true
+    }
+
+    fn answer(&mut self, connection: ConnectionId, header: (ApiKey, i16, i32), answer: &impl Encodable) {
+        let chunks = encode_response(header.0, header.1, header.2, answer).unwrap();
+        let mut buffer = BytesMut::from(&chunks.concat()[..]);
+        self.engine.handle_bytes(self.now, connection, &mut buffer);
+        self.drain();
+    }
+
+    fn versions(&self) -> ApiVersionsResponse {
+        let keys = [
+            (ApiKey::Metadata, 4, 12),
+            (ApiKey::ApiVersions, 0, 4),
+            (ApiKey::ListOffsets, 2, 9),
+            (ApiKey::Fetch, 4, self.fetch_version),
+        ];
+        let keys = keys.map(|(key, min, max)| {
+            ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
+        });
+        ApiVersionsResponse::default().with_api_keys(keys.to_vec())
+    }
+
+    fn id(&self) -> uuid::Uuid {
+        uuid::Uuid::from_bytes([self.topic_id; 16])
+    }
+
+    fn metadata(&self) -> MetadataResponse {
+        let brokers = (1..=NODES).map(|id| {
+            let host = StrBytes::from_static_str("h");
+            let broker = MetadataResponseBroker::default().with_node_id(messages::BrokerId(id));
+            broker.with_host(host).with_port(9000 + id)
+        });
+        let partitions = self.parts.iter().enumerate().map(|(index, part)| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index as i32)
+                .with_leader_id(messages::BrokerId(part.leader))
+                .with_leader_epoch(part.log.epoch())
+        });
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
+            .with_topic_id(self.id())
+            .with_partitions(partitions.collect());
+        MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_controller_id(messages::BrokerId(1))
+            .with_topics(vec![topic])
+    }
+
+    fn list_offsets(&self, node: i32, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+        let partitions = request.topics[0].partitions.iter().map(|asked| {
+            let part = &self.parts[asked.partition_index as usize];
+            let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            if part.leader != node {
+                return answer.with_error_code(6);
+            }
+            let end = if request.isolation_level == 1 {
+                part.log.last_stable_offset()
+            } else {
+                part.log.high_watermark()
+            };
+            answer.with_offset(if asked.timestamp == -2 { part.start } else { end }).with_leader_epoch(-1)
+        });
+        let topic = ListOffsetsTopicResponse::default().with_name(TopicName(StrBytes::from_static_str("t")));
+        ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(partitions.collect())])
+    }
+
+    fn fetch(&mut self, node: i32, request: &FetchRequest) -> FetchResponse {
+        let refused = |code: i16| FetchResponse::default().with_error_code(code);
+        let mut id = request.session_id;
+        if request.session_epoch <= 0 {
+            self.full_fetches += 1;
+            self.sessions.remove(&(node, id));
+            self.last_session += 1;
+            id = self.last_session;
+            self.sessions.insert((node, id), Session { epoch: 1, ..Session::default() });
+        } else {
+            self.incremental_fetches += 1;
+            let Some(session) = self.sessions.get_mut(&(node, id)) else { return refused(70) };
+            if session.epoch != request.session_epoch {
+                return refused(71);
+            }
+            session.epoch += 1;
+        }
+        let mut session = self.sessions.remove(&(node, id)).unwrap();
+        for forgotten in request.forgotten_topics_data.iter().flat_map(|topic| &topic.partitions) {
+            session.wanted.remove(forgotten);
+            session.told.remove(forgotten);
+        }
+        for wanted in request.topics.iter().flat_map(|topic| &topic.partitions) {
+            session.wanted.insert(wanted.partition, wanted.clone());
+        }
+        let by_id = request.topics.iter().chain([]).any(|topic| !topic.topic_id.is_nil());
+        let mut data = Vec::new();
+        for wanted in session.wanted.values() {
+            let answer = self.fetch_partition(node, wanted);
+            let ends = answer.high_watermark + answer.last_stable_offset;
+            let news = session.told.insert(wanted.partition, ends) != Some(ends);
+            let records = answer.records.as_ref().is_some_and(|records| !records.is_empty());
+            if news || records || answer.error_code != 0 || answer.diverging_epoch.end_offset >= 0 {
+                data.push(answer);
+            }
+        }
+        if self.keeps_sessions {
+            self.sessions.insert((node, id), session);
+        } else {
+            id = 0;
+        }
+        let topic = FetchableTopicResponse::default().with_partitions(data);
+        let topic = if by_id || self.fetch_version >= 13 {
+            topic.with_topic_id(self.id())
+        } else {
+            topic.with_topic(TopicName(StrBytes::from_static_str("t")))
+        };
+        FetchResponse::default().with_session_id(id).with_responses(vec![topic])
+    }
+
+    fn fetch_partition(
+        &mut self,
+        node: i32,
+        wanted: &messages::fetch_request::FetchPartition,
+    ) -> PartitionData {
+        let part = &self.parts[wanted.partition as usize];
+        let answer = PartitionData::default().with_partition_index(wanted.partition).with_high_watermark(-1);
+        if part.leader != node {
+            return answer.with_error_code(6);
+        }
+        match wanted.current_leader_epoch - part.log.epoch() {
+            // Before version 9 it is not said.
+            _ if wanted.current_leader_epoch < 0 => {}
+            1.. => return answer.with_error_code(75),
+            ..0 => return answer.with_error_code(74),
+            0 => {}
+        }
+        if let Some((epoch, end_offset)) = part.truncated
+            && wanted.last_fetched_epoch >= 0
+            && end_offset < wanted.fetch_offset
+        {
+            // Whoever reads on from there finds the new leader's records.
+            self.parts[wanted.partition as usize].truncated = None;
+            let diverging = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
+            return answer.with_diverging_epoch(diverging);
+        }
+        if !(part.start..=part.log.high_watermark()).contains(&wanted.fetch_offset) {
+            return answer.with_error_code(1);
+        }
+        let isolation = self.config.isolation;
+        let fetched = part.log.fetch(wanted.fetch_offset, wanted.partition_max_bytes as usize, isolation);
+        let mut records = fetched.records;
+        if let Some(at) = self.flip.filter(|at| is_checked(&records, *at)) {
+            let mut damaged = BytesMut::from(&records[..]);
+            damaged[at] ^= 0x10;
+            records = damaged.freeze();
+            self.flip = None;
+        }
+        let aborted = fetched.aborted.iter().map(|aborted| {
+            AbortedTransaction::default()
+                .with_producer_id(messages::ProducerId(aborted.producer_id))
+                .with_first_offset(aborted.first_offset)
+        });
+        answer
+            .with_high_watermark(fetched.high_watermark)
+            .with_last_stable_offset(fetched.last_stable_offset)
+            .with_log_start_offset(part.start)
+            .with_aborted_transactions(Some(aborted.collect()))
+            .with_records(Some(records))
+    }
+
+    /// The application takes up to `count` batches.
+    fn take(&mut self, count: usize) {
+        for _ in 0..count {
+            let mut buffers = self.buffers.lock();
+            let Some(taken) = buffers.take() else { return };
+            let room = buffers.take_room_wanted();
+            drop(buffers);
+            match taken {
+                Ok(taken) => {
+                    let batch = FetchedBatch::open(taken.partition, taken.step, &Limits::DEFAULT).unwrap();
+                    let index = batch.topic_partition().partition as usize;
+                    if let Some(next) = self.next[index].replace(batch.next_offset()) {
+                        assert_eq!(batch.base_offset(), next, "steps of {index} join");
+                    }
+                    self.seen[index].extend(batch.iter().map(|record| Seen {
+                        offset: record.offset,
+                        timestamp_ms: record.timestamp_ms,
+                        value: record.value.unwrap().to_vec(),
+                    }));
+                }
+                Err(error) => self.errors.push(error),
+            }
+            if room {
+                self.command(Command::Room);
+            }
+        }
+    }
+
+    /// Serves, reads and lets time pass until there is nothing new for a while.
+    fn settle(&mut self) {
+        for _ in 0..60 {
+            for _ in 0..20 {
+                self.serve();
+                self.take(1);
+            }
+            self.pass(Duration::from_millis(200));
+        }
+    }
+
+    fn disconnect_all(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        self.pending.clear();
+        for connection in connections.into_keys() {
+            let error = Error::new(ErrorKind::Network, "reset");
+            self.engine.handle_disconnected(self.now, connection, error);
+        }
+        self.drain();
+    }
+
+    fn append(&mut self, number: usize, records: u8) {
+        let event = Event::Append { producer: None, records, removed: 0, log_append_time: false };
+        self.parts[number].log.apply(&event);
+    }
+
+    fn move_leader(&mut self, number: usize) {
+        let part = &mut self.parts[number];
+        part.leader = 1 + part.leader % NODES;
+        part.log.apply(&Event::NewLeader);
+    }
+}
+
+/// What happens between the cluster, the network and the application.
+#[derive(Clone, Debug)]
+enum Act {
+    Serve(u8),
+    Take(u8),
+    Pass(u16),
+    Happen(u8, Event),
+    MoveLeader(u8),
+    Disconnect,
+    ForgetSessions,
+    Damage(u16),
+    Pause(u8, bool),
+    SeekBack(u8),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let part = || 0..PARTITIONS as u8;
+    let act = prop_oneof![
+        10 => (1..10u8).prop_map(Act::Serve),
+        6 => (1..10u8).prop_map(Act::Take),
+        3 => (0..400u16).prop_map(Act::Pass),
+        8 => (part(), model::event()).prop_map(|(part, event)| Act::Happen(part, event)),
+        1 => part().prop_map(Act::MoveLeader),
+        1 => Just(Act::Disconnect),
+        1 => Just(Act::ForgetSessions),
+        1 => (0..400u16).prop_map(Act::Damage),
+        2 => (part(), any::<bool>()).prop_map(|(part, paused)| Act::Pause(part, paused)),
+        1 => part().prop_map(Act::SeekBack),
+    ];
+    proptest::collection::vec(act, 0..120)
+}
+
+impl World {
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Serve(count) => (0..count).for_each(|_| {
+                self.serve();
+            }),
+            Act::Take(count) => self.take(count.into()),
+            Act::Pass(ms) => self.pass(Duration::from_millis(ms.into())),
+            Act::Happen(part, event) => {
+                if !matches!(event, Event::NewLeader) {
+                    self.parts[usize::from(part)].log.apply(&event);
+                }
+            }
+            Act::MoveLeader(part) => self.move_leader(part.into()),
+            Act::Disconnect => self.disconnect_all(),
+            Act::ForgetSessions => self.sessions.clear(),
+            Act::Damage(at) => self.flip = Some(at.into()),
+            Act::Pause(part, paused) => self.pause(part.into(), paused),
+            Act::SeekBack(part) => {
+                self.seen[usize::from(part)].clear();
+                self.assign(part.into(), 0);
+            }
+        }
+    }
+
+    fn pause(&mut self, number: i32, paused: bool) {
+        let mut buffers = self.buffers.lock();
+        let rewound = if paused {
+            buffers.pause(&partition(number)).unwrap()
+        } else {
+            buffers.resume(&partition(number));
+            None
+        };
+        drop(buffers);
+        self.command(Command::Pause(vec![partition(number)], paused));
+        if let Some((generation, at)) = rewound {
+            self.command(Command::Assign(vec![(partition(number), generation, at.into())]));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_each_record_is_seen_once_and_in_order(
+        acts in acts(),
+        committed: bool,
+        keeps_sessions: bool,
+        fetch_version in prop_oneof![Just(6), Just(11), Just(12), Just(13), Just(17)],
+    ) {
+        let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        let mut world = World::new(|config| config.isolation = isolation);
+        world.keeps_sessions = keeps_sessions && fetch_version >= 7;
+        world.fetch_version = fetch_version;
+        world.assign_all(Position::Beginning);
+        for act in acts {
+            world.act(act);
+        }
+        (0..PARTITIONS).for_each(|number| world.pause(number, false));
+        world.flip = None;
+        world.settle();
+        prop_assert!(world.errors.is_empty(), "{:?}", world.errors);
+        for (index, part) in world.parts.iter().enumerate() {
+            prop_assert_eq!(&world.seen[index], &part.log.expected(0, isolation), "partition {}", index);
+        }
+        let buffers = world.buffers.lock();
+        for (index, part) in world.parts.iter().enumerate() {
+            let position = buffers.position(&partition(index as i32)).unwrap().unwrap();
+            let end = if committed { part.log.last_stable_offset() } else { part.log.high_watermark() };
+            prop_assert!(position.offset <= end);
+        }
+    }
+}
+
+#[test]
+fn a_session_names_only_what_changes_and_survives_long_silence() {
+    let mut world = World::new(|_| {});
+    world.append(0, 3);
+    world.assign_all(Position::Beginning);
+    world.settle();
+    assert_eq!(world.full_fetches, NODES as usize);
+    assert!(world.incremental_fetches > 10);
+    assert_eq!(world.seen[0].len(), 3);
+}
+
+#[test]
+fn nothing_is_fetched_while_the_application_takes_nothing() {
+    let mut world = World::new(|_| {});
+    (0..400).for_each(|i| world.append(i % 3, 6));
+    world.assign_all(Position::Beginning);
+    for _ in 0..300 {
+        world.serve();
+        world.pass(Duration::from_millis(10));
+    }
+    assert!(world.pending.is_empty(), "no request is on its way");
+    let buffered = world.buffers.lock().buffered_bytes();
+    assert!(buffered <= world.config.queued_max_bytes, "{buffered}");
+    world.settle();
+    assert_eq!(world.seen.iter().map(Vec::len).sum::<usize>(), 2400);
+}
+
+#[test]
+fn a_gap_is_an_error_that_names_it_where_no_reset_is_allowed() {
+    let mut world = World::new(|config| config.auto_offset_reset = OffsetReset::None);
+    world.append(0, 7);
+    world.parts[0].start = 5;
+    world.assign(0, 2);
+    world.settle();
+    let error = world.errors.first().expect("an error");
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::DataLoss, Some(2)));
+    assert!(error.to_string().contains("the log starts at offset 5, offsets 2 to 4 are gone"), "{error}");
+    assert!(world.seen[0].is_empty());
+    world.assign(0, 5);
+    world.errors.clear();
+    world.settle();
+    assert_eq!((world.errors.len(), world.seen[0].len()), (0, 2));
+}
+
+#[test]
+fn out_of_range_resets_where_that_is_allowed() {
+    for (reset, seen, position) in [(OffsetReset::Earliest, 2, 7), (OffsetReset::Latest, 0, 7)] {
+        let mut world = World::new(|config| config.auto_offset_reset = reset);
+        world.append(0, 7);
+        world.parts[0].start = 5;
+        world.assign(0, 99);
+        world.settle();
+        assert_eq!((world.errors.len(), world.seen[0].len()), (0, seen), "{reset:?}");
+        let at = world.buffers.lock().position(&partition(0)).unwrap().unwrap();
+        assert_eq!(at.offset, position);
+    }
+}
+
+#[test]
+fn truncation_stops_a_reader_that_must_not_lose_data() {
+    for reset in [OffsetReset::None, OffsetReset::Latest] {
+        let mut world = World::new(|config| config.auto_offset_reset = reset);
+        world.append(0, 6);
+        world.assign(0, Position::Beginning);
+        world.settle();
+        assert_eq!(world.seen[0].len(), 6);
+        world.parts[0].truncated = Some((0, 4));
+        world.move_leader(0);
+        world.settle();
+        if reset == OffsetReset::None {
+            let error = world.errors.first().expect("an error");
+            assert_eq!((error.kind(), error.offset()), (ErrorKind::DataLoss, Some(6)));
+            assert!(error.to_string().contains("truncated to offset 4"), "{error}");
+        } else {
+            let reread: Vec<i64> = world.seen[0].iter().map(|seen| seen.offset).collect();
+            assert_eq!(reread, [0, 1, 2, 3, 4, 5, 4, 5], "what the new leader has from 4 on");
+        }
+    }
+}
+
+#[test]
+fn a_topic_created_anew_is_not_read_on() {
+    let mut world = World::new(|config| config.auto_offset_reset = OffsetReset::None);
+    world.append(0, 3);
+    world.assign(0, Position::Beginning);
+    world.settle();
+    world.topic_id = 2;
+    world.parts[0] = Part { leader: 1, ..Part::default() };
+    world.append(0, 5);
+    world.pass(Duration::from_secs(301));
+    world.settle();
+    let error = world.errors.first().expect("an error");
+    assert_eq!(error.kind(), ErrorKind::DataLoss);
+    assert!(error.to_string().contains("'t' was deleted and created anew"), "{error}");
+    assert_eq!(world.seen[0].len(), 3);
+}
+
+#[test]
+fn damage_that_stays_is_an_error_with_its_offset_after_three_fetches() {
+    let mut world = World::new(|_| {});
+    world.append(0, 3);
+    world.append(0, 3);
+    world.assign(0, Position::Beginning);
+    for _ in 0..400 {
+        let second = world.parts[0].log.fetch(3, 1, Isolation::ReadCommitted).records.len();
+        let whole = world.parts[0].log.fetch(0, 10_000, Isolation::ReadCommitted).records.len();
+        // The last byte of the second batch, wherever the answer begins.
+        let at = world.buffers.lock().position(&partition(0)).flatten();
+        world.flip = Some(if at.is_some_and(|at| at.offset == 3) { second - 1 } else { whole - 1 });
+        world.serve();
+        world.take(1);
+        world.pass(Duration::from_millis(20));
+    }
+    assert_eq!(world.seen[0].len(), 3, "what was good before it");
+    let error = world.errors.first().expect("an error");
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecords, Some(3)));
+    assert!(error.to_string().contains("t-0") && error.to_string().contains("fetched 3 times"), "{error}");
+}
+
+#[test]
+fn a_batch_larger_than_all_limits_is_read() {
+    let mut world = World::new(|config| {
+        config.max_partition_fetch_bytes = 50;
+        config.fetch_max_bytes = 50;
+        config.queued_max_bytes = 100;
+    });
+    (0..5).for_each(|_| world.append(0, 7));
+    world.assign(0, Position::Beginning);
+    world.settle();
+    assert_eq!(world.seen[0].len(), 35);
+}
+
+#[test]
+fn an_unknown_partition_is_an_error_that_names_it_in_bounded_time() {
+    let mut world = World::new(|_| {});
+    let unknown = TopicPartition::new("t", 9);
+    let generation = world.buffers.lock().assign_at(&unknown, Position::Beginning);
+    world.command(Command::Assign(vec![(unknown, generation, Position::Beginning)]));
+    for _ in 0..200 {
+        world.serve();
+        world.pass(Duration::from_millis(100));
+    }
+    let error = world.buffers.lock().take().expect("an error").unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    assert!(error.to_string().contains("partition 9 of topic 't'"), "{error}");
+}
+
+#[test]
+fn positions_at_the_end_and_idle_partitions_are_told() {
+    let mut world = World::new(|_| {});
+    world.append(1, 4);
+    world.assign_all(Position::End);
+    world.settle();
+    for number in 0..PARTITIONS {
+        let end = world.parts[number as usize].log.high_watermark();
+        assert_eq!(world.next[number as usize], Some(end), "partition {number} told where it stands");
+    }
+    world.append(1, 2);
+    world.settle();
+    assert_eq!(world.seen[1].iter().map(|seen| seen.offset).collect::<Vec<_>>(), [4, 5]);
+}
