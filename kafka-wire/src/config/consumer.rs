@@ -39,14 +39,15 @@ pub struct ConsumerConfig {
     pub fetch_min_bytes: i32,
     /// `fetch.max.wait.ms`. Default 500 ms.
     pub fetch_max_wait: Duration,
-    /// `fetch.max.bytes`: the most one answer holds (a larger first batch comes whole). Default 8 MiB, less
-    /// than Java's 50: an answer is in memory as a whole, and beyond a few MiB it gets no faster.
+    /// `fetch.max.bytes`: the most one answer holds (a larger first batch comes whole). Default 2 MiB, less
+    /// than Java's 50: about five answers are in memory at a time (arriving, waiting, being worked on), and
+    /// larger ones measured no faster, with 36 MiB resident instead of 24.
     pub fetch_max_bytes: i32,
     /// `max.partition.fetch.bytes`: the most of one partition in an answer. Default 1 MiB.
     pub max_partition_fetch_bytes: i32,
     /// `queued.max.bytes`: fetched bytes that wait for the application, as they came over the wire; when
     /// they are reached, fetching pauses. A name of our own: Java bounds it only by what one round of
-    /// fetches brings. Default 16 MiB.
+    /// fetches brings. Default 8 MiB.
     pub queued_max_bytes: usize,
     /// `max.poll.records`: the most records that one `poll` gives. Default: no limit, unlike Java's 500: a
     /// poll gives whole batches, and records of a batch cost nothing until they are looked at.
@@ -66,9 +67,9 @@ impl Default for ConsumerConfig {
             auto_commit_interval: Duration::from_secs(5),
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),
-            fetch_max_bytes: 8 << 20,
+            fetch_max_bytes: 2 << 20,
             max_partition_fetch_bytes: 1 << 20,
-            queued_max_bytes: 16 << 20,
+            queued_max_bytes: 8 << 20,
             max_poll_records: None,
             check_crcs: true,
         }
