@@ -43,7 +43,7 @@ pub use net::consumer::Consumer;
 pub use net::{DeliveryCallback, Producer, TransactionalProducer};
 pub use producer::{BatchMetadata, BatchReceipt, Receipt, Record, RecordMetadata, partition_for_key};
 pub use record::{Compression, Header, Headers, RecordRef};
-pub use txn::{GroupMetadata, OffsetToCommit};
+pub use txn::GroupMetadata;
 pub use types::{
     Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, OffsetSpec,
     ProducerIdentity, TimestampType, TopicId, TopicPartition,

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use offsets::{GroupMetadata, OffsetToCommit};
+pub use offsets::GroupMetadata;
 
 use crate::cluster::CoordinatorKind;
 use crate::engine::Target;
@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::protocol::request::{Request, Response};
 use crate::reply::Reply;
 use crate::time::{Backoff, Rng};
-use crate::types::{ProducerIdentity, TopicPartition};
+use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 use calls::{Answer, Call};
 use offsets::PendingOffsets;
 
@@ -248,7 +248,6 @@ impl Transactions {
             return false;
         }
         if self.protocol == Protocol::V2 || self.added.contains(partition) {
-            self.is_begun = true;
             return true;
         }
         if !self.to_add.contains(partition) {
@@ -257,11 +256,16 @@ impl Transactions {
         false
     }
 
+    /// Batches have been put on the wire: under protocol 2 the first one begins the transaction.
+    pub(crate) fn wrote(&mut self) {
+        self.is_begun = true;
+    }
+
     /// Adds consumed offsets to the transaction; they count when it commits.
     pub(crate) fn send_offsets(
         &mut self,
         group: GroupMetadata,
-        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     ) {
         match self.check_open() {
@@ -448,7 +452,11 @@ impl Transactions {
         }
         current.failures += 1;
         // Markers of the transaction before are written within milliseconds (as Java, which waits 20 ms).
-        let is_brief = error.code() == Some(ErrorCode::CONCURRENT_TRANSACTIONS) && current.failures < 10;
+        let is_brief = current.failures < 10
+            && matches!(
+                error.code(),
+                Some(ErrorCode::CONCURRENT_TRANSACTIONS | ErrorCode::INVALID_TXN_STATE)
+            );
         let delay = if is_brief {
             Duration::from_millis(20)
         } else {

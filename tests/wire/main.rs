@@ -2,6 +2,9 @@
 
 mod admin;
 mod connections;
+mod producer_rig;
+mod producer_send;
+mod producer_transactions;
 mod tls;
 
 use kafka_wire::Admin;

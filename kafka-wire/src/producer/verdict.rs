@@ -57,6 +57,10 @@ pub(crate) fn verdict(answer: &PartitionAnswer) -> Verdict {
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::Failed(
             error.with_hint("lower batch.size or max.request.size, or raise the topic's max.message.bytes"),
         ),
+        // The markers of the transaction before are still being written.
+        ErrorCode::CONCURRENT_TRANSACTIONS => {
+            Verdict::Retry { error, possibly_written: false, is_metadata_stale: false }
+        }
         _ if code.is_retriable() => Verdict::Retry {
             error,
             possibly_written: is_indefinite(code),

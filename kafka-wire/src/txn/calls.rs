@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{GroupMetadata, OffsetToCommit, Protocol, Transactions};
+use super::{GroupMetadata, Protocol, Transactions};
 use crate::cluster::CoordinatorKind;
 use crate::engine::Target;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -16,7 +16,7 @@ use crate::protocol::messages::{
     ProducerId, StrBytes, TopicName, TransactionalId, TxnOffsetCommitRequest,
 };
 use crate::protocol::request::{FrameBuilder, Plain, Request, Response};
-use crate::types::{LeaderEpoch, ProducerIdentity, TopicPartition};
+use crate::types::{CommittedOffset, LeaderEpoch, ProducerIdentity, TopicPartition};
 
 #[derive(Clone, Debug)]
 pub(super) enum Call {
@@ -177,9 +177,14 @@ impl Transactions {
                 let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
                 judge(call, worst(partitions.map(|partition| partition.error_code)), None)
             }
-            Call::End { .. } => {
+            Call::End { commit } => {
                 let version = response.version;
                 let answer = response.decode::<EndTxnRequest>()?;
+                if version >= 5 && !commit && answer.error_code == ErrorCode::INVALID_TXN_STATE.code() {
+                    // Nothing of this transaction has reached the coordinator, which is still completing the
+                    // one before; when that is done, it takes the abort and raises the epoch.
+                    return Ok(Answer::Retry(Error::broker(ErrorCode::INVALID_TXN_STATE, call.describe())));
+                }
                 let next = ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch };
                 judge(call, answer.error_code, (version >= 5 && next.id >= 0).then_some(next))
             }
@@ -274,7 +279,7 @@ fn topics(partitions: &[TopicPartition]) -> Vec<AddPartitionsToTxnTopic> {
 fn with_offsets(
     request: TxnOffsetCommitRequest,
     group: &GroupMetadata,
-    offsets: &[(TopicPartition, OffsetToCommit)],
+    offsets: &[(TopicPartition, CommittedOffset)],
 ) -> TxnOffsetCommitRequest {
     let mut sorted: Vec<_> = offsets.iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));

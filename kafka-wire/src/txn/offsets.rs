@@ -1,7 +1,7 @@
 //! Consumed offsets that a transaction commits.
 
 use crate::reply::Reply;
-use crate::types::{LeaderEpoch, TopicPartition};
+use crate::types::{CommittedOffset, TopicPartition};
 
 /// The consumer group whose offsets a transaction commits, and the member that speaks for it (KIP-447).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,22 +23,11 @@ impl GroupMetadata {
     }
 }
 
-/// Where a group is to go on reading a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OffsetToCommit {
-    /// The next record to read.
-    pub offset: i64,
-    /// The leader epoch of the last record read, for truncation detection (KIP-320).
-    pub leader_epoch: Option<LeaderEpoch>,
-    /// Any text, up to the broker's `offset.metadata.max.bytes` (4096).
-    pub metadata: String,
-}
-
 /// Offsets on their way to the group's coordinator.
 #[derive(Debug)]
 pub(super) struct PendingOffsets {
     pub(super) group: GroupMetadata,
-    pub(super) offsets: Vec<(TopicPartition, OffsetToCommit)>,
+    pub(super) offsets: Vec<(TopicPartition, CommittedOffset)>,
     /// Protocol 1: the transaction's coordinator knows of the group.
     pub(super) is_group_added: bool,
     pub(super) reply: Reply<()>,
@@ -47,7 +36,7 @@ pub(super) struct PendingOffsets {
 impl PendingOffsets {
     pub(super) fn new(
         group: GroupMetadata,
-        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     ) -> Self {
         Self { group, offsets, is_group_added: false, reply }

@@ -147,6 +147,12 @@ impl Rig {
         self.answer(&made, answer);
     }
 
+    /// A batch is put on the wire.
+    fn write(&mut self) {
+        assert!(self.machine.admit(&output()));
+        self.machine.wrote();
+    }
+
     fn commit(&mut self) -> Answers<()> {
         let (reply, answers) = asked();
         self.machine.end(true, reply);
@@ -207,7 +213,7 @@ fn init_gives_up_after_max_block_and_may_be_tried_again() {
 #[test]
 fn protocol_2_adds_partitions_by_writing_and_goes_on_with_the_pair_that_end_answers() {
     let mut rig = Rig::begun(Protocol::V2);
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     let committed = rig.commit();
     assert!(rig.try_call(false).is_none(), "not before every batch is acknowledged");
     let (version, request) = rig.end_with(0, 5, 1);
@@ -216,7 +222,7 @@ fn protocol_2_adds_partitions_by_writing_and_goes_on_with_the_pair_that_end_answ
     assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 1 }));
     // Epochs run out within an hour: then the answer is another producer id.
     rig.machine.begin(rig.now, Protocol::V2).unwrap();
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     let committed = rig.commit();
     rig.end_with(0, 6, 0);
     assert!(only(&committed).unwrap().is_ok());
@@ -254,7 +260,7 @@ fn a_transaction_that_wrote_nothing_is_not_ended() {
 #[test]
 fn a_lost_answer_to_end_is_asked_again_and_the_outcome_known() {
     let mut rig = Rig::begun(Protocol::V2);
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     let committed = rig.commit();
     rig.call();
     rig.lose();
@@ -291,7 +297,7 @@ fn protocol_1_raises_the_epoch_after_a_batch_of_unknown_fate() {
 #[test]
 fn protocol_2_needs_no_new_id_after_an_abort() {
     let mut rig = Rig::begun(Protocol::V2);
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     rig.machine.doom(Error::new(ErrorKind::Timeout, "produce").with_possibly_written());
     let aborted = rig.abort();
     rig.end_with(0, 5, 1);
@@ -302,9 +308,20 @@ fn protocol_2_needs_no_new_id_after_an_abort() {
 }
 
 #[test]
+fn an_abort_that_overtakes_the_last_commits_markers_is_asked_again() {
+    let mut rig = Rig::begun(Protocol::V2);
+    rig.write();
+    let aborted = rig.abort();
+    rig.end_with(ErrorCode::INVALID_TXN_STATE.code(), -1, -1);
+    rig.end_with(0, 5, 1);
+    assert!(only(&aborted).unwrap().is_ok());
+    assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 1 }));
+}
+
+#[test]
 fn an_end_without_any_answer_is_indefinite_and_the_producer_stops() {
     let mut rig = Rig::begun(Protocol::V2);
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     let committed = rig.commit();
     while only(&committed).is_none() {
         rig.call();
@@ -320,7 +337,7 @@ fn an_end_without_any_answer_is_indefinite_and_the_producer_stops() {
 fn fencing_is_final_and_says_so() {
     for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::INVALID_PRODUCER_EPOCH] {
         let mut rig = Rig::begun(Protocol::V2);
-        assert!(rig.machine.admit(&output()));
+        rig.write();
         let committed = rig.commit();
         rig.end_with(code.code(), -1, -1);
         let error = only(&committed).unwrap().unwrap_err();
@@ -336,7 +353,7 @@ fn fencing_is_final_and_says_so() {
 
 #[test]
 fn offsets_go_through_both_coordinators_under_protocol_1_and_one_under_2() {
-    let offset = OffsetToCommit { offset: 7, leader_epoch: None, metadata: "e=3".into() };
+    let offset = CommittedOffset { offset: 7, leader_epoch: None, metadata: "e=3".into() };
     for protocol in [Protocol::V1, Protocol::V2] {
         let mut rig = Rig::begun(protocol);
         let (reply, answers) = asked();
@@ -397,7 +414,7 @@ fn calls_out_of_turn_are_told_what_is_wrong() {
 #[test]
 fn breaking_down_answers_whoever_waits() {
     let mut rig = Rig::begun(Protocol::V2);
-    assert!(rig.machine.admit(&output()));
+    rig.write();
     let committed = rig.commit();
     rig.machine.break_down(Error::new(ErrorKind::Closed, "closed"));
     assert_eq!(only(&committed).unwrap().unwrap_err().kind(), ErrorKind::Closed);

@@ -14,8 +14,8 @@ use crate::net::signal::{Mailbox, Signal, reply};
 use crate::producer::{Batch, BatchReceipt, Command, Completion, Done, ProducerRole};
 use crate::record::SealedBatch;
 use crate::reply::Reply;
-use crate::txn::{GroupMetadata, OffsetToCommit};
-use crate::types::{ProducerIdentity, TopicPartition};
+use crate::txn::GroupMetadata;
+use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 
 /// Sends batches in transactions, on behalf of many threads: one producer id, one epoch, one transaction at
 /// a time. Cloning gives another handle on the same producer.
@@ -98,7 +98,7 @@ impl TransactionalProducer {
     pub fn send_offsets(
         &self,
         group: GroupMetadata,
-        offsets: Vec<(TopicPartition, OffsetToCommit)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
         self.ask(|reply| Command::SendOffsets { group, offsets, reply })
     }
