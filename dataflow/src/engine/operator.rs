@@ -6,6 +6,9 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stateless;
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -86,7 +86,7 @@ impl CommitOperator {
         if let Some(watermark) = watermark.filter(|watermark| ![START, END].contains(watermark)) {
             self.control.metrics.watermark_ms.set(time_of(watermark));
         }
-        let noted = self.ended.back().map_or(self.control.epochs.committed(), |(epoch, _)| *epoch);
+        let noted = self.ended.back().map_or_else(|| self.control.epochs.committed(), |(epoch, _)| *epoch);
         let now_ms = self.control.world.now_ms();
         self.ended.extend((noted + 1..self.control.epochs.current()).map(|epoch| (epoch, now_ms)));
     }
@@ -124,7 +124,7 @@ impl CommitOperator {
         true
     }
 
-    fn measure_commit(&mut self, epoch: u64) {
+    fn measure_commit(&self, epoch: u64) {
         let ended = self.ended.iter().find(|(ended, _)| *ended == epoch).map(|(_, at_ms)| *at_ms);
         let took_ms = ended.map_or(0, |at_ms| self.control.world.now_ms().saturating_sub(at_ms));
         let took = Duration::from_millis(u64::try_from(took_ms).unwrap_or_default());

@@ -181,6 +181,7 @@ impl KeyedOperator {
         let Some((open_epoch, frontier)) = open.filter(|_| !self.control.epochs.is_released()) else {
             // The dataflow is going away: nothing fires, nothing is snapshotted (D4.3).
             self.held = None;
+            self.writing.clear();
             return;
         };
         self.acknowledge();

@@ -225,7 +225,9 @@ fn amount(click: &Click) -> i64 {
     click.1
 }
 
-fn aggregate() -> And<Count, Sum<fn(&Click) -> i64>> {
+type CountAndSum = And<Count, Sum<fn(&Click) -> i64>>;
+
+fn aggregate() -> CountAndSum {
     Count.and(Sum::of(amount as fn(&Click) -> i64))
 }
 
