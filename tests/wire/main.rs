@@ -2,6 +2,8 @@
 
 mod admin;
 mod connections;
+mod consumer_offsets;
+mod consumer_reads;
 mod producer_rig;
 mod producer_send;
 mod producer_transactions;

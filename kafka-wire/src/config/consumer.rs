@@ -47,7 +47,7 @@ pub struct ConsumerConfig {
     pub max_partition_fetch_bytes: i32,
     /// `queued.max.bytes`: fetched bytes that wait for the application, as they came over the wire; when
     /// they are reached, fetching pauses. A name of our own: Java bounds it only by what one round of
-    /// fetches brings. Default 8 MiB.
+    /// fetches brings. Half is for what is here, half for what is on its way. Default 8 MiB.
     pub queued_max_bytes: usize,
     /// `max.poll.records`: the most records that one `poll` gives. Default: no limit, unlike Java's 500: a
     /// poll gives whole batches, and records of a batch cost nothing until they are looked at.

@@ -1,4 +1,5 @@
 use std::future::poll_fn;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -64,12 +65,12 @@ impl Consumer {
         Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, _driver: driver })
     }
 
-    /// A consumer as properties by Kafka's names describe it.
+    /// A consumer as a `kafka.properties` file describes it.
     ///
     /// # Errors
     /// `Config`, naming the property; and as [`new`](Self::new).
-    pub fn from_properties(properties: &Properties) -> Result<Self> {
-        Self::new(ConsumerConfig::from_properties(properties)?)
+    pub fn from_properties(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(ConsumerConfig::from_properties(&Properties::from_file(path)?)?)
     }
 
     /// Reads exactly these partitions from now on, each from its position. What was assigned before, and
