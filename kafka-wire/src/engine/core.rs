@@ -351,7 +351,7 @@ impl Core {
     pub(super) fn advance(&mut self, now: Instant) {
         // Routing finds out what must be looked up, and a lookup is a call to be routed.
         self.route_all(now);
-        if self.discover(now) {
+        while self.discover(now) {
             self.route_all(now);
         }
         let keys: Vec<SlotKey> = self

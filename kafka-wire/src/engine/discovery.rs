@@ -31,6 +31,8 @@ struct Schedule {
     in_flight: bool,
     /// Something happened after the question was sent: its answer may be too old.
     again: bool,
+    /// Somebody wants to know before it is due; `next` has been moved forward.
+    hastened: bool,
     next: Option<Instant>,
     last: Option<Instant>,
     failures: u32,
@@ -79,6 +81,9 @@ impl Core {
             schedule.again = true;
             return;
         }
+        if std::mem::replace(&mut schedule.hastened, true) {
+            return;
+        }
         let failures = schedule.failures.max(1);
         let earliest = schedule.last.map_or(now, |last| (last + backoff.delay(failures, rng)).max(now));
         schedule.next = Some(schedule.next.map_or(earliest, |next| next.min(earliest)));
@@ -97,6 +102,7 @@ impl Core {
         if asks_metadata {
             let schedule = &mut self.discovery.metadata;
             schedule.in_flight = true;
+            schedule.hastened = false;
             schedule.last = Some(now);
             let request = MetadataRequest {
                 topics: Some(self.discovery.watched.iter().cloned().collect()),
