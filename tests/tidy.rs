@@ -25,7 +25,9 @@ const DATAFLOW_LAYERS: &[&[&str]] = &[
     &["state"],
     &["checkpoint"],
     &["engine"],
-    &["window", "source", "sink", "commit"],
+    &["window", "commit"],
+    // A source or sink names the commit store that its outside has.
+    &["source", "sink"],
     &["stream"],
     &["job"],
     &["testing"],

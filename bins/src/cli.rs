@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod perf;
+mod run;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run one of the jobs that come with this program; the same command line resumes it after a crash.
+    Run(run::Command),
     /// Measure the client against a broker; prints one line of JSON.
     Perf {
         #[command(subcommand)]
@@ -26,6 +29,7 @@ enum Command {
 /// Runs the command line of this process. 0 done, 1 failed, 2 usage or configuration.
 pub(super) fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(command) => return run::run(&command),
         Command::Perf { command } => perf::run(&command),
     };
     match result {

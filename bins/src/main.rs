@@ -1,6 +1,7 @@
 //! The `tidewater` binary.
 
 mod cli;
+mod jobs;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@
 pub(crate) mod ack;
 pub(crate) mod bridge;
 pub(crate) mod control;
+pub(crate) mod crash;
 pub(crate) mod credit;
 pub(crate) mod epoch;
 pub(crate) mod operator;

@@ -75,7 +75,8 @@ impl Job {
         Stream::from_port(&self.graph, port)
     }
 
-    /// Says where epochs are committed: where the sinks write.
+    /// Says where epochs are committed: where the sinks write. Not needed with Kafka: its sinks, and where there
+    /// are none its sources, say so themselves.
     pub fn commit_to(&mut self, store: impl CommitStore) -> &mut Self {
         self.commits = Some(Arc::new(store));
         self
@@ -125,7 +126,9 @@ impl Job {
             );
         }
         check_uids(&graph)?;
-        let commits = self.commits.ok_or_else(|| {
+        let of_sinks = graph.sinks().find_map(|sink| sink.commit_store());
+        let of_sources = || graph.sources().find_map(|source| source.commit_store());
+        let commits = self.commits.or(of_sinks).or_else(of_sources).ok_or_else(|| {
             usage(format!("run job \"{name}\": nothing says where it commits"))
                 .with_hint("use a Kafka source or sink, or say so with Job::commit_to")
         })?;

@@ -1,13 +1,16 @@
 //! Sinks: where a job writes, one transaction per epoch. Layer 5.
 
+pub mod kafka;
 pub mod memory;
 
+pub use kafka::KafkaSink;
 pub use memory::MemorySink;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::commit::CommitStore;
 use crate::config::Config;
 use crate::engine::control::BoxFuture;
 use crate::engine::operator::sink::ErasedWriter;
@@ -22,6 +25,11 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The sink's name, unique in its job and the same at every start.
     fn uid(&self) -> &str;
+
+    /// Where a job that writes here commits, unless something else is said.
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>> {
+        None
+    }
 
     /// Finds out what is written to. Called once at each start, before any writer is opened.
     fn prepare(&self, start: SinkStart) -> BoxFuture<'_, Result<Vec<OutputTopic>>>;
@@ -100,6 +108,7 @@ pub struct OutputTopic {
 /// A sink of any item type.
 pub(crate) trait AnySink: Send + Sync {
     fn uid(&self) -> &str;
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>>;
     fn prepare(&self, start: SinkStart) -> BoxFuture<'_, Result<Vec<OutputTopic>>>;
     fn open(&self, context: SinkContext) -> Result<Box<dyn ErasedWriter>>;
 }
@@ -107,6 +116,10 @@ pub(crate) trait AnySink: Send + Sync {
 impl<S: Sink> AnySink for S {
     fn uid(&self) -> &str {
         Sink::uid(self)
+    }
+
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>> {
+        Sink::commit_store(self)
     }
 
     fn prepare(&self, start: SinkStart) -> BoxFuture<'_, Result<Vec<OutputTopic>>> {

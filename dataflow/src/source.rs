@@ -1,7 +1,9 @@
 //! Sources: what a job reads, in splits that are each read in order by one worker. Layer 5.
 
+pub mod kafka;
 pub mod memory;
 
+pub use kafka::KafkaSource;
 pub use memory::MemorySource;
 
 pub use crate::engine::ack::{Position, SplitId, SplitState};
@@ -9,6 +11,7 @@ pub use crate::engine::ack::{Position, SplitId, SplitState};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::commit::CommitStore;
 use crate::config::Config;
 use crate::engine::control::BoxFuture;
 use crate::engine::operator::source::{ErasedReader, ReadParcel};
@@ -27,6 +30,11 @@ pub trait Source: Send + Sync + 'static {
 
     /// How its event times become watermarks.
     fn watermarks(&self) -> WatermarkStrategy;
+
+    /// Where a job that reads from here commits, unless something else is said.
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>> {
+        None
+    }
 
     /// Finds out which splits there are and where each begins. Called once at each start of the job, with the
     /// splits that the manifest has, before any reader is opened. A split that the manifest lacks begins at its
@@ -102,6 +110,8 @@ pub struct SourceStart {
     pub restored: Option<Vec<SplitState>>,
     /// Where the first start begins.
     pub at: StartAt,
+    /// The job begins anew, and whatever was committed before is left behind.
+    pub fresh: bool,
     /// Read to the end as it is at the first start, and then end.
     pub bounded: bool,
 }
@@ -152,6 +162,7 @@ pub struct Assignment {
 pub(crate) trait AnySource: Send + Sync {
     fn uid(&self) -> &str;
     fn watermarks(&self) -> WatermarkStrategy;
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>>;
     fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>>;
     fn open(&self, assignment: Assignment) -> Result<Box<dyn ErasedReader>>;
 }
@@ -163,6 +174,10 @@ impl<S: Source> AnySource for S {
 
     fn watermarks(&self) -> WatermarkStrategy {
         Source::watermarks(self)
+    }
+
+    fn commit_store(&self) -> Option<Arc<dyn CommitStore>> {
+        Source::commit_store(self)
     }
 
     fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>> {

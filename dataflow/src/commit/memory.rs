@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::commit::{CommitStore, Commits, Manifest, Session};
+use crate::commit::{CommitStart, CommitStore, Commits, Manifest, Session};
 use crate::engine::control::BoxFuture;
 use crate::error::Result;
 use crate::memory::{MemoryLog, MemoryTransaction};
@@ -31,8 +31,8 @@ impl MemoryStore {
 }
 
 impl CommitStore for MemoryStore {
-    fn start(&self, job: &str) -> BoxFuture<'_, Result<Session>> {
-        Box::pin(std::future::ready(self.session(job)))
+    fn start(&self, start: CommitStart) -> BoxFuture<'_, Result<Session>> {
+        Box::pin(std::future::ready(self.session(&start.job)))
     }
 
     fn is_durable(&self) -> bool {

@@ -2,13 +2,29 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::engine::control::{BoxFuture, Control, Step, World};
 use crate::error::{Error, ErrorKind, Result};
+
+/// What `future` comes to, or none if that takes longer than `limit`. Only on the bridge.
+pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
+}
+
+/// Waits. Only on the bridge.
+pub(crate) async fn sleep(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// The monotonic clock.
+pub(crate) fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the bridge is where the clock is read")]
+    Instant::now()
+}
 
 /// A thread that runs a job's I/O: commits, snapshots, timers. Operators never block on it.
 pub(crate) struct Bridge {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::checkpoint::{Collector, StateStore};
 use crate::commit::coordinator::{Coordinator, Observer, to_partition, to_split};
 use crate::commit::manifest::{Expected, FORMAT_VERSION, OutputState, SourceState};
-use crate::commit::{CommitStore, Committed, Manifest, Session};
+use crate::commit::{CommitStart, CommitStore, Committed, Manifest, Session};
 use crate::config::Config;
 use crate::engine::ack::SplitState;
 use crate::engine::control::{Control, World};
@@ -44,9 +44,14 @@ impl Spec {
     /// Takes over from every earlier run, finds where to go on, and commits that as the start manifest.
     /// `fresh` leaves the newest manifest behind.
     pub(crate) async fn start(&self, instance: &str, fresh: bool) -> Result<Start> {
-        let session = self.commits.start(&self.id).await?;
+        let begin = CommitStart {
+            config: Arc::clone(&self.config),
+            job: Arc::clone(&self.id),
+            instance: instance.into(),
+        };
+        let session = self.commits.start(begin).await?;
         let restored = session.manifest.as_ref().filter(|_| !fresh);
-        let sources = self.prepare_sources(restored).await?;
+        let sources = self.prepare_sources(restored, fresh).await?;
         let outputs = self.prepare_sinks(&session).await?;
         let graph = self.graph.hash();
         if let Some(manifest) = restored {
@@ -70,7 +75,7 @@ impl Spec {
             .map(|plan| Start::Run(Box::new(plan)))
     }
 
-    async fn prepare_sources(&self, restored: Option<&Manifest>) -> Result<Vec<Prepared>> {
+    async fn prepare_sources(&self, restored: Option<&Manifest>, fresh: bool) -> Result<Vec<Prepared>> {
         let mut sources = Vec::new();
         for source in self.graph.sources() {
             let start = SourceStart {
@@ -78,6 +83,7 @@ impl Spec {
                 job: Arc::clone(&self.id),
                 restored: restored.map(|manifest| splits_of(manifest, source.uid())),
                 at: self.settings.start,
+                fresh,
                 bounded: self.settings.bounded,
             };
             sources.push(source.prepare(start).await?);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::*;
-use crate::commit::{Commits, Manifest, MemoryStore, Session};
+use crate::commit::{CommitStart, Commits, Manifest, MemoryStore, Session};
 use crate::memory::MemoryLog;
 use crate::sink::{OutputTopic, SinkContext, SinkStart, Writer};
 use crate::{BoxFuture, Count, MemorySink, MemorySource, Outcome, Sink, Tumbling, WatermarkStrategy};
@@ -353,9 +353,9 @@ struct Failing {
 }
 
 impl CommitStore for Failing {
-    fn start(&self, job: &str) -> BoxFuture<'_, Result<Session>> {
+    fn start(&self, start: CommitStart) -> BoxFuture<'_, Result<Session>> {
         self.started.fetch_add(1, Ordering::SeqCst);
-        let start = self.store.start(job);
+        let start = self.store.start(start);
         Box::pin(async move {
             let session = start.await?;
             Ok(Session {

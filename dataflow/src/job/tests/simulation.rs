@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::checkpoint::{StateStore, needed_by};
-use crate::commit::{CommitStore, Commits, Manifest, MemoryStore, Session};
+use crate::commit::{CommitStart, CommitStore, Commits, Manifest, MemoryStore, Session};
 use crate::engine::control::{BoxFuture, Control, Step, World};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::run::{Spec, Start, execute};
@@ -181,15 +181,19 @@ async fn yield_once() {
     .await;
 }
 
+/// How the store of a test's job is started.
+fn begin() -> CommitStart {
+    CommitStart { config: Arc::default(), job: "job".into(), instance: "run".into() }
+}
+
 /// A memory store whose calls take time: before they are applied, and until the answer is there.
 struct SlowStore(MemoryStore);
 
 impl CommitStore for SlowStore {
-    fn start(&self, job: &str) -> BoxFuture<'_, Result<Session>> {
-        let job = job.to_owned();
+    fn start(&self, start: CommitStart) -> BoxFuture<'_, Result<Session>> {
         Box::pin(async move {
             yield_once().await;
-            let session = self.0.start(&job).await?;
+            let session = self.0.start(start).await?;
             yield_once().await;
             Ok(Session { commits: Arc::new(SlowCommits(session.commits)), ..session })
         })
@@ -603,8 +607,8 @@ fn d5_a_fenced_commit_changes_nothing() {
     log.create_topic("out", 1);
     let store = MemoryStore::new(&log);
     let run = |mut task: BoxFuture<'_, Result<Session>>| poll_once(&mut task).unwrap().unwrap();
-    let old = run(store.start("job"));
-    let new = run(store.start("job"));
+    let old = run(store.start(begin()));
+    let new = run(store.start(begin()));
     let manifest = |epoch| Manifest {
         version: 1,
         job: "job".into(),
@@ -620,5 +624,5 @@ fn d5_a_fenced_commit_changes_nothing() {
     let commit = |session: &Session, epoch| poll_once(&mut session.commits.commit(manifest(epoch))).unwrap();
     assert_eq!(commit(&old, 7).map_err(|error: Error| error.kind()), Err(ErrorKind::Fenced));
     commit(&new, 8).unwrap();
-    assert_eq!(run(store.start("job")).manifest.unwrap().epoch, 8);
+    assert_eq!(run(store.start(begin())).manifest.unwrap().epoch, 8);
 }
