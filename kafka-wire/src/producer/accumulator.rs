@@ -6,6 +6,9 @@
 //! at a time; what open and unacknowledged batches take never exceeds `buffer.memory`; who waits for
 //! memory is served in the order of arrival.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
@@ -424,7 +427,7 @@ impl Accumulator {
 
     /// When [`Self::close_due`] should be called at the latest; with something open, soon enough for the
     /// clock that the records' timestamps come from.
-    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let clock = now + CLOCK_AGE;
         let front = self.lingering.iter().find_map(|&(lane, number)| {
             let open = self.lanes[lane].open.as_ref().filter(|open| open.number == number)?;

@@ -12,7 +12,9 @@ use crate::types::TopicPartition;
 
 /// Called exactly once with a batch's fate, and with its memory unless somebody still reads it. Dropped
 /// uncalled, it answers `Closed`: nobody waits for ever.
-pub struct Done(Option<Box<dyn FnOnce(Result<BatchMetadata>, Option<BytesMut>) + Send>>);
+pub struct Done(Option<Call>);
+
+type Call = Box<dyn FnOnce(Result<BatchMetadata>, Option<BytesMut>) + Send>;
 
 impl Done {
     /// Calls `done`, on the thread that runs the machine.

@@ -368,7 +368,8 @@ impl ProducerRole {
     fn finish(&mut self, now: Instant, core: &mut Core) {
         let Some((deadline, reply)) = &mut self.closing else { return };
         let is_over = *deadline <= now;
-        if !is_over && !(self.sender.is_empty() && !self.transactions.is_ending()) {
+        let is_busy = !self.sender.is_empty() || self.transactions.is_ending();
+        if is_busy && !is_over {
             return;
         }
         let reply = reply.take();

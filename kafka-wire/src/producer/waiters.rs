@@ -89,10 +89,20 @@ impl Waiters {
         self.queue.iter().for_each(|waiter| waiter.waker.wake_by_ref());
     }
 
-    /// Wakes those whose time is over, so that they notice; the answer is the next one's time.
-    pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
-        let (over, waiting): (Vec<_>, Vec<_>) = self.queue.iter().partition(|waiter| waiter.deadline <= now);
-        over.into_iter().for_each(|waiter| waiter.waker.wake_by_ref());
-        waiting.into_iter().map(|waiter| waiter.deadline).min()
+    /// Wakes those whose time is over, so that they notice, and takes them out of line: one that nobody
+    /// polls any more must not stand before others. The answer is the next one's time.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let before = self.queue.len();
+        self.queue.retain(|waiter| {
+            let waits = now < waiter.deadline;
+            if !waits {
+                waiter.waker.wake_by_ref();
+            }
+            waits
+        });
+        if self.queue.len() < before {
+            self.wake_first();
+        }
+        self.queue.iter().map(|waiter| waiter.deadline).min()
     }
 }

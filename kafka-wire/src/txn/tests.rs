@@ -13,8 +13,8 @@ use crate::protocol::messages::txn_offset_commit_response::{
 };
 use crate::protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
-    ApiKey, Decodable as _, Encodable, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    ApiKey, Encodable, EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use crate::protocol::request::FrameBuilder;
 
@@ -61,7 +61,9 @@ impl Rig {
             retry_backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) },
             seed: 1,
         });
-        Self { now: Instant::now(), machine }
+        #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+        let now = Instant::now();
+        Self { now, machine }
     }
 
     /// A machine that has its producer id, 5/0.

@@ -90,8 +90,10 @@ impl World {
     fn new(config: SenderConfig) -> Self {
         let mut sender = Sender::new(config);
         sender.identify(ProducerIdentity { id: 7, epoch: 0 });
+        #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+        let now = Instant::now();
         Self {
-            now: Instant::now(),
+            now,
             sender,
             logs: (0..PARTITIONS).map(|_| Log::default()).collect(),
             leaders: [BrokerId(0), BrokerId(1)],
@@ -298,7 +300,9 @@ fn run(steps: Vec<Step>) -> World {
     let mut world = World::idempotent();
     for step in steps {
         match step {
-            Step::Push { partition, records } => drop(world.push(partition, records)),
+            Step::Push { partition, records } => {
+                world.push(partition, records);
+            }
             Step::Send => world.send(),
             Step::Deliver { broker } => world.deliver(broker, None),
             Step::Fault { broker, code } => world.deliver(broker, Some(code)),
@@ -338,7 +342,9 @@ proptest! {
 #[test]
 fn five_batches_of_a_partition_are_on_the_wire_once_the_broker_knows_the_producer() {
     let mut world = World::idempotent();
-    (0..8).for_each(|_| drop(world.push(0, 2)));
+    for _ in 0..8 {
+        world.push(0, 2);
+    }
     world.send();
     assert_eq!(world.wires[0].len(), 1, "the first alone");
     world.deliver(0, None);
