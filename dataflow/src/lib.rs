@@ -24,7 +24,7 @@ pub use engine::control::BoxFuture;
 pub use engine::parcel::Data;
 pub use error::{Error, ErrorKind, Result};
 pub use job::{Job, JobHandle, Outcome, Settings, Status};
-pub use sink::{KafkaSink, MemorySink, Sink};
+pub use sink::{KafkaSink, MemorySink, PrintSink, Sink};
 pub use source::{KafkaSource, MemorySource, Source, StartAt};
 pub use state::{Aggregate, Avg, Count, Max, Min, Reduce, Sum};
 pub use stream::{KeyedStream, Stream, WindowedStream};

@@ -2,9 +2,11 @@
 
 pub mod kafka;
 pub mod memory;
+pub mod print;
 
 pub use kafka::KafkaSink;
 pub use memory::MemorySink;
+pub use print::PrintSink;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Builds a worker's dataflow from the graph, the positions and the state of a start.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use timely::dataflow::operators::Concatenate as _;
@@ -41,7 +42,9 @@ pub(crate) struct Plan {
     pub store: StateStore,
     /// The objects that operators restore from, with their payloads by path.
     pub state: Vec<StateObject>,
-    pub payloads: BTreeMap<String, Bytes>,
+    pub payloads: RwLock<BTreeMap<String, Bytes>>,
+    /// Workers that have restored their part: when all have, the payloads go.
+    pub restored: AtomicUsize,
     /// Taken by worker 0.
     pub coordinator: Mutex<Option<Coordinator>>,
     /// By part of the graph.
@@ -58,6 +61,9 @@ pub(crate) fn build(plan: &Plan, scope: Scope<'_, Time>, control: &Arc<Control>)
     for (node, component) in plan.graph.nodes.iter().zip(components) {
         let outputs = builder.node(node, component)?;
         builder.outputs.push(outputs);
+    }
+    if plan.restored.fetch_add(1, Ordering::SeqCst) + 1 == plan.workers {
+        plan.payloads.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
     let mut coordinator = plan.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
     let leads = scope.index() == 0;
@@ -143,10 +149,12 @@ impl<'scope> Builder<'_, 'scope> {
         let groups = KeyGroupRange::of_worker(worker, self.plan.workers);
         let mut logic = (node.logic)(groups)?;
         let restored = needed_by(&self.plan.state, &node.uid, groups);
+        let payloads = self.plan.payloads.read().unwrap_or_else(PoisonError::into_inner);
         for object in &restored {
-            let payload = self.plan.payloads.get(&object.object.path).map(AsRef::as_ref).unwrap_or_default();
+            let payload = payloads.get(&object.object.path).map(AsRef::as_ref).unwrap_or_default();
             logic.restore(payload)?;
         }
+        drop(payloads);
         let snapshots = Snapshots {
             store: self.plan.store.clone(),
             instance: Arc::clone(&self.plan.instance),

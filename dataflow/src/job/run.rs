@@ -1,7 +1,8 @@
 //! One run of a job: from the newest manifest until it has ended, stopped or failed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::checkpoint::{Collector, StateStore};
 use crate::commit::coordinator::{Coordinator, Observer, to_partition, to_split};
@@ -172,7 +173,8 @@ impl Spec {
             transaction: session.transaction,
             store: self.store.clone(),
             state,
-            payloads,
+            payloads: RwLock::new(payloads),
+            restored: AtomicUsize::new(0),
             coordinator: Mutex::new(Some(coordinator)),
             followers: self.graph.components().into_iter().map(|part| (part, Arc::default())).collect(),
         })

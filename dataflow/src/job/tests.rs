@@ -537,3 +537,35 @@ fn d6_a_sink_that_does_not_get_on_stops_the_source_and_not_the_ticks() {
     // It cannot end, since its output is nowhere: that is what a stop must not hide.
     assert!(!handle.is_ended());
 }
+
+#[test]
+fn values_are_printed_a_line_each() {
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = log();
+    for (time_ms, value) in [(1, 40u64), (2, 70), (3, 60)] {
+        log.append("in", 0, time_ms, &value).unwrap();
+    }
+    let screen = Screen::default();
+    let mut job = Job::new("print");
+    job.source(MemorySource::<u64>::new(&log, "in"))
+        .filter(|value| *value > 50)
+        .map(|value| format!("Processed: {value}"))
+        .sink(crate::PrintSink::to(screen.clone()));
+    job.commit_to(MemoryStore::new(&log));
+    job.run(bounded()).unwrap();
+    assert_eq!(
+        String::from_utf8(screen.0.lock().unwrap().clone()).unwrap(),
+        "Processed: 70\nProcessed: 60\n"
+    );
+}
