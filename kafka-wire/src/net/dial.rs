@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ const ADDRESSES_MAX: usize = 16;
 #[derive(Clone)]
 pub(super) struct Dialer {
     #[cfg(feature = "tls")]
-    tls: Option<Arc<super::tls::Tls>>,
+    tls: Option<std::sync::Arc<super::tls::Tls>>,
 }
 
 impl Dialer {
@@ -36,7 +35,9 @@ impl Dialer {
                 tls: None,
             }),
             #[cfg(feature = "tls")]
-            Security::Tls(config) => Ok(Self { tls: Some(Arc::new(super::tls::Tls::new(config)?)) }),
+            Security::Tls(config) => {
+                Ok(Self { tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) })
+            }
             #[cfg(not(feature = "tls"))]
             Security::Tls(_) => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -164,7 +165,7 @@ impl Stream {
     /// Hands what is encrypted already to the operating system.
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
