@@ -132,7 +132,7 @@ impl Fetcher {
         let Some(broker) = self.calls.remove(&token) else {
             return Some(result);
         };
-        let Some(each) = self.loops.get_mut(&broker) else { return None };
+        let each = self.loops.get_mut(&broker)?;
         each.in_flight = false;
         match result.and_then(|response| FetchResponse::decode(&response)) {
             Ok(response) => self.accept(now, broker, response, assignment, core),

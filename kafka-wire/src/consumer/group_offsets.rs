@@ -134,7 +134,7 @@ impl GroupOffsets {
             return Some(result);
         }
         self.call = None;
-        let Some(task) = self.tasks.front_mut() else { return None };
+        let task = self.tasks.front_mut()?;
         let outcome = result.and_then(|response| task.read(response));
         match outcome {
             Err(error) if error.is_retriable() => {

@@ -29,7 +29,8 @@ use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPa
 /// use kafka_wire::config::{ClientConfig, ConsumerConfig};
 /// use kafka_wire::{Consumer, Position, TopicPartition};
 ///
-/// let config = ConsumerConfig { client: ClientConfig::bootstrap("localhost:9092")?, ..Default::default() };
+/// let mut config = ConsumerConfig::default();
+/// config.client = ClientConfig::bootstrap("localhost:9092")?;
 /// let mut consumer = Consumer::new(config)?;
 /// consumer.assign([(TopicPartition::new("orders", 0), Position::Beginning)])?;
 /// loop {
@@ -376,7 +377,7 @@ impl Consumer {
         partitions.into_iter().map(check).collect()
     }
 
-    fn start(&mut self, partitions: Vec<(TopicPartition, Position)>) -> Result<()> {
+    fn start(&self, partitions: Vec<(TopicPartition, Position)>) -> Result<()> {
         let mut buffers = self.buffers.lock();
         let assigned = partitions.into_iter().map(|(partition, position)| {
             let generation = buffers.assign_at(&partition, position);

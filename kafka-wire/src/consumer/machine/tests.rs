@@ -95,10 +95,12 @@ fn is_checked(records: &[u8], at: usize) -> bool {
 impl World {
     #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     fn new(change: impl FnOnce(&mut ConsumerConfig)) -> Self {
-        let mut config = ConsumerConfig::default();
-        config.client = ClientConfig::bootstrap("h:9001").unwrap();
-        config.max_partition_fetch_bytes = 400;
-        config.queued_max_bytes = 3000;
+        let mut config = ConsumerConfig {
+            client: ClientConfig::bootstrap("h:9001").unwrap(),
+            max_partition_fetch_bytes: 400,
+            queued_max_bytes: 3000,
+            ..ConsumerConfig::default()
+        };
         change(&mut config);
         let buffers = SharedBuffers::new(config.queued_max_bytes);
         let machine = ConsumerMachine::new(config.clone(), buffers.clone());
