@@ -42,7 +42,6 @@ impl fmt::Display for HostPort {
 
 /// What every client needs: where the cluster is, and how patient to be with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ClientConfig {
     /// `bootstrap.servers`: brokers to learn the others from. Required.
     pub bootstrap_servers: Vec<HostPort>,

@@ -19,7 +19,6 @@ pub enum OffsetReset {
 
 /// What a consumer can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ConsumerConfig {
     /// What every client needs.
     pub client: ClientConfig,

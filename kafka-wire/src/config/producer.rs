@@ -7,7 +7,6 @@ use crate::types::{Acks, Codec};
 
 /// What a producer can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ProducerConfig {
     /// What every client needs.
     pub client: ClientConfig,
