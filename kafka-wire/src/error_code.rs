@@ -78,7 +78,7 @@ error_codes! {
     (INVALID_TXN_STATE, 48, false, "the producer attempted a transactional operation in an invalid state"),
     (INVALID_PRODUCER_ID_MAPPING, 49, false, "the producer attempted to use a producer id which is not currently assigned to its transactional id"),
     (INVALID_TRANSACTION_TIMEOUT, 50, false, "the transaction timeout is larger than the maximum value allowed by the broker (as configured by transaction.max.timeout.ms)"),
-    (CONCURRENT_TRANSACTIONS, 51, false, "the producer attempted to update a transaction while another concurrent operation on the same transaction was ongoing"),
+    (CONCURRENT_TRANSACTIONS, 51, true, "the producer attempted to update a transaction while another concurrent operation on the same transaction was ongoing"),
     (TRANSACTION_COORDINATOR_FENCED, 52, false, "indicates that the transaction coordinator sending a WriteTxnMarker is no longer the current coordinator for a given producer"),
     (TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 53, false, "transactional Id authorization failed"),
     (SECURITY_DISABLED, 54, false, "security features are disabled"),

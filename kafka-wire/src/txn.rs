@@ -103,6 +103,8 @@ struct Current {
     send_at: Option<Instant>,
     /// An attempt may have been executed though no answer came.
     is_indefinite: bool,
+    /// The transaction has been given up since; see [`Transactions::abandon_current`].
+    is_abandoned: bool,
 }
 
 impl Transactions {
@@ -292,16 +294,39 @@ impl Transactions {
     }
 
     fn fail_offsets(&mut self, error: &Error) {
-        if matches!(
-            &self.current,
-            Some(Current { call: Call::AddOffsets | Call::CommitOffsets | Call::AddPartitions { .. }, .. })
-        ) {
-            // Its answer will be of no interest; but what it asked for may have been done.
-            self.is_in_doubt = true;
-            self.current = None;
-        }
+        self.abandon_current();
         for pending in std::mem::take(&mut self.offsets) {
             pending.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Nobody waits any more for what the coordinator is being asked for this transaction. A question that is
+    /// on the wire is not dropped: the coordinator may open the transaction by it, and then it must be ended.
+    fn abandon_current(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        if !matches!(current.call, Call::AddOffsets | Call::CommitOffsets | Call::AddPartitions { .. }) {
+            return;
+        }
+        if current.send_at.is_none() {
+            current.is_abandoned = true;
+        } else {
+            self.is_begun |= current.is_indefinite;
+            self.is_in_doubt |= current.is_indefinite;
+            self.current = None;
+        }
+    }
+
+    /// The answer to a question that nobody waits for: all that counts is what the coordinator now knows.
+    fn handle_abandoned(&mut self, current: Current, answer: Answer) {
+        let is_lost = matches!(&answer, Answer::Lost(error) if error.possibly_written());
+        match answer {
+            Answer::Done { identity } => self.done(current.call, identity),
+            Answer::Fatal(error) => self.break_down(error),
+            _ if is_lost || current.is_indefinite => {
+                self.is_begun = true;
+                self.is_in_doubt = true;
+            }
+            _ => {}
         }
     }
 
@@ -394,6 +419,7 @@ impl Transactions {
             failures: 0,
             send_at: Some(now),
             is_indefinite: false,
+            is_abandoned: false,
         });
     }
 
@@ -412,6 +438,10 @@ impl Transactions {
             },
             Err(error) => Answer::Lost(error),
         };
+        if current.is_abandoned {
+            self.handle_abandoned(current, answer);
+            return None;
+        }
         match answer {
             Answer::Done { identity } => self.done(current.call, identity),
             Answer::Lost(error) => {
@@ -432,6 +462,14 @@ impl Transactions {
                 return moved;
             }
             Answer::Abortable(error) => self.failed(current, error),
+            // What was to open the transaction was lost and never arrived: there is nothing to abort.
+            Answer::Fatal(error)
+                if self.is_in_doubt
+                    && matches!(current.call, Call::End { commit: false })
+                    && error.code() == Some(ErrorCode::INVALID_TXN_STATE) =>
+            {
+                self.ended(Ok(()));
+            }
             Answer::Fatal(error) => {
                 let error = if current.is_indefinite { error.with_possibly_written() } else { error };
                 self.break_down(error);

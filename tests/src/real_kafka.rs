@@ -329,6 +329,8 @@ impl Cluster {
         let replicas = self.options.nodes.min(3);
         let in_sync = if replicas == 3 { 2 } else { 1 };
         let data = self.node_folder(node).join("data");
+        // Tests write event times of years ago: by the default retention Kafka would delete them half a
+        // minute after its start.
         let mut lines = format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
@@ -345,7 +347,8 @@ impl Cluster {
              transaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr={in_sync}\n\
              transaction.state.log.num.partitions=8\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n\
+             log.retention.ms=-1\n",
             voters.join(","),
             data.display(),
         );

@@ -247,7 +247,9 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
         let Some(Connection::Open(open)) = self.connections.get_mut(&id) else { return false };
         let mut written = Vec::new();
         let result = open.poll_write(context, &mut written);
-        if !written.is_empty() {
+        // What is put out now may be for a connection that has had its turn.
+        let busy = !written.is_empty();
+        if busy {
             let now = now();
             for token in written {
                 self.engine.handle_transmitted(now, id, token);
@@ -259,7 +261,7 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
             self.disconnected(id, error);
             return true;
         }
-        false
+        busy
     }
 
     fn read(&mut self, context: &mut Context<'_>, id: ConnectionId) -> bool {
