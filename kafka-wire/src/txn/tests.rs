@@ -143,10 +143,7 @@ impl Rig {
         assert_eq!(made.api, ApiKey::AddPartitionsToTxn);
         let request: AddPartitionsToTxnRequest = made.decode();
         assert_eq!(request.v3_and_below_topics.len(), 1);
-        let partition = AddPartitionsToTxnPartitionResult::default().with_partition_error_code(code);
-        let topic = AddPartitionsToTxnTopicResult::default().with_results_by_partition(vec![partition]);
-        let answer = AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic]);
-        self.answer(&made, answer);
+        self.answer(&made, partition_added(code));
     }
 
     /// A batch is put on the wire.
@@ -166,6 +163,12 @@ impl Rig {
         self.machine.end(false, reply);
         answers
     }
+}
+
+fn partition_added(code: i16) -> AddPartitionsToTxnResponse {
+    let partition = AddPartitionsToTxnPartitionResult::default().with_partition_error_code(code);
+    let topic = AddPartitionsToTxnTopicResult::default().with_results_by_partition(vec![partition]);
+    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic])
 }
 
 fn output() -> TopicPartition {
@@ -294,6 +297,34 @@ fn protocol_1_raises_the_epoch_after_a_batch_of_unknown_fate() {
         "its own epoch, so a fenced one learns it"
     );
     assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 1 }));
+}
+
+#[test]
+fn what_is_on_the_wire_may_open_the_transaction_so_an_abort_waits_for_it_and_ends_it() {
+    let mut rig = Rig::begun(Protocol::V1);
+    assert!(!rig.machine.admit(&output()));
+    let made = rig.call();
+    assert_eq!(made.api, ApiKey::AddPartitionsToTxn);
+    let aborted = rig.abort();
+    assert!(rig.try_call(true).is_none(), "the question is still on the wire");
+    rig.answer(&made, partition_added(0));
+    assert!(!rig.end_with(0, 7, 0).1.committed);
+    only(&aborted).unwrap().unwrap();
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert!(rig.try_call(true).is_none(), "nothing is in doubt, so the epoch need not be raised");
+}
+
+#[test]
+fn an_abort_of_what_never_reached_the_coordinator_succeeds_and_raises_the_epoch() {
+    let mut rig = Rig::begun(Protocol::V1);
+    assert!(!rig.machine.admit(&output()));
+    assert_eq!(rig.call().api, ApiKey::AddPartitionsToTxn);
+    let aborted = rig.abort();
+    rig.lose();
+    rig.end_with(ErrorCode::INVALID_TXN_STATE.code(), 7, 0);
+    only(&aborted).unwrap().unwrap();
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert_eq!(rig.init_as(7, 1).producer_epoch, 0);
 }
 
 #[test]
