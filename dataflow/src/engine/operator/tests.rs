@@ -1,7 +1,7 @@
-//! The stateful operator fed by hand: every stamp and every move of the frontier is written out.
+//! Operators fed by hand: every stamp and every move of the frontier is written out.
 
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -11,7 +11,9 @@ use crate::checkpoint::{SnapshotPolicy, StateStore};
 use crate::engine::ack::Ack;
 use crate::engine::control::{BoxFuture, Control, Step, World};
 use crate::engine::epoch::EpochLimits;
+use crate::engine::operator::commit::{Committer, commit};
 use crate::engine::operator::keyed::{Emitted, ErasedLogic, KeyedParts, Snapshots, keyed};
+use crate::engine::operator::sink::{ErasedWriter, sink};
 use crate::engine::parcel::{Meta, Parcel};
 use crate::engine::timestamp;
 use crate::engine::worker;
@@ -32,23 +34,22 @@ enum Do {
     Release,
     /// Tasks in the background get on.
     RunTasks,
+    /// An epoch has been committed.
+    Commit(u64),
 }
 
 type Events = Arc<Mutex<Vec<String>>>;
 
-/// Does the script, one action every few steps, and returns what the operator did.
+/// Builds the operators under test behind the script.
+type Behind = for<'scope> fn(Scope<'scope, Time>, &Arc<Control>, Stream<'scope, Time, Parcel>, &Events);
+
+/// Does the script before a stateful operator, and returns what that did.
 fn play(script: Vec<Do>) -> Vec<String> {
-    let events = Events::default();
-    let world = Arc::new(Patient::default());
-    let limits = EpochLimits { records: u64::MAX, bytes: u64::MAX };
-    let control = Control::new(Arc::clone(&world) as Arc<dyn World>, Arc::default(), 0, limits, 1 << 20);
-    let shared = Arc::clone(&events);
-    let build: Arc<worker::Build> = Arc::new(move |scope, control: &Arc<Control>| {
-        let input = scripted(scope, control, Arc::clone(&world), script.clone());
+    play_before(script, |scope, control, input, events| {
         let parts = KeyedParts {
             name: "recorder".into(),
             divide: Box::new(|parcel, _| vec![parcel]),
-            logic: Box::new(Recorder(Arc::clone(&shared))),
+            logic: Box::new(Recorder(Arc::clone(events))),
             snapshots: Snapshots {
                 store: StateStore::memory(),
                 instance: "test".into(),
@@ -59,7 +60,20 @@ fn play(script: Vec<Do>) -> Vec<String> {
             },
         };
         let streams = keyed(scope, control, parts, input);
-        record(scope, streams.results, streams.acks, Arc::clone(&shared));
+        record(scope, streams.results, streams.acks, Arc::clone(events));
+    })
+}
+
+/// Does the script, one action every few steps.
+fn play_before(script: Vec<Do>, behind: Behind) -> Vec<String> {
+    let events = Events::default();
+    let world = Arc::new(Patient::default());
+    let limits = EpochLimits { records: u64::MAX, bytes: u64::MAX };
+    let control = Control::new(Arc::clone(&world) as Arc<dyn World>, Arc::default(), 0, limits, 1 << 20);
+    let shared = Arc::clone(&events);
+    let build: Arc<worker::Build> = Arc::new(move |scope, control: &Arc<Control>| {
+        let input = scripted(scope, control, Arc::clone(&world), script.clone());
+        behind(scope, control, input, &shared);
         Ok(())
     });
     worker::run(1, &control, &build).unwrap();
@@ -128,6 +142,7 @@ fn scripted<'scope>(
                         assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
                     }
                 }
+                Some(Do::Commit(epoch)) => control.epochs.commit(epoch),
                 None => held = [None, None],
             }
         }
@@ -264,4 +279,138 @@ fn d5_an_epoch_is_held_until_its_state_is_durable() {
         ["snapshot Base", "1 ack in epoch 1", "epoch 1 complete", "advance to 5"],
         "nothing is complete before the task has run"
     );
+}
+
+struct WriterOf(Events);
+
+impl ErasedWriter for WriterOf {
+    fn write(&mut self, epoch: u64, mut parcel: Parcel) -> Result<()> {
+        let items: Vec<i64> = parcel.take()?;
+        self.0.lock().unwrap().push(format!("write {items:?} in epoch {epoch}"));
+        Ok(())
+    }
+
+    fn poll_send(&mut self, epoch: u64, _cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.lock().unwrap().push(format!("send epoch {epoch}"));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn d5_a_sink_sends_complete_epochs_and_each_when_the_one_before_is_committed() {
+    let script = vec![
+        Do::Give(0, 7),
+        Do::GoTo(0, 2, 0),
+        Do::Give(0, 8),
+        // Complete only now, and it is its turn.
+        Do::GoTo(1, 2, 0),
+        // Complete, and not its turn before epoch 1 is committed.
+        Do::GoTo(0, 3, 0),
+        Do::GoTo(1, 3, 0),
+        Do::Give(1, 9),
+        Do::Commit(1),
+        Do::Commit(2),
+        // Never complete: the dataflow goes away.
+        Do::Release,
+    ];
+    let events = play_before(script, |scope, control, input, events| {
+        let acks = sink(scope, control, "sink", Box::new(WriterOf(Arc::clone(events))), input);
+        watch_acks(acks, Arc::clone(events));
+    });
+    let expected = [
+        "write [7] in epoch 1",
+        "write [8] in epoch 2",
+        "send epoch 1",
+        "1 ack in epoch 1",
+        "write [9] in epoch 3",
+        "send epoch 2",
+        "1 ack in epoch 2",
+    ];
+    assert_eq!(events, expected);
+}
+
+fn watch_acks(acks: Stream<'_, Time, Vec<Ack>>, events: Events) {
+    use timely::dataflow::channels::pact::Pipeline;
+    let mut builder = OperatorBuilder::new("acks".into(), acks.scope());
+    let mut acks = builder.new_input(acks, Pipeline);
+    builder.build(move |_| {
+        move |_frontiers| {
+            acks.for_each(|capability, acks| {
+                let epoch = capability.time().epoch;
+                events.lock().unwrap().push(format!("{} ack in epoch {epoch}", acks.len()));
+            });
+        }
+    });
+}
+
+struct CommitterOf(Events);
+
+impl Committer for CommitterOf {
+    fn close(&mut self, epoch: u64, acks: Vec<Ack>) -> Option<BoxFuture<'static, Result<()>>> {
+        let events = Arc::clone(&self.0);
+        events.lock().unwrap().push(format!("close epoch {epoch} with {} acks", acks.len()));
+        // An epoch without acknowledgements has nothing to commit.
+        (!acks.is_empty()).then(|| -> BoxFuture<'static, Result<()>> {
+            Box::pin(async move {
+                events.lock().unwrap().push(format!("commit epoch {epoch}"));
+                Ok(())
+            })
+        })
+    }
+
+    fn committed(&mut self) -> Option<BoxFuture<'static, ()>> {
+        self.0.lock().unwrap().push("committed".into());
+        None
+    }
+
+    fn is_finished(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn d5_epochs_are_committed_in_order_one_at_a_time_and_never_when_the_dataflow_goes_away() {
+    let script = vec![
+        Do::Give(0, 1),
+        Do::GoTo(0, 3, 0),
+        Do::Give(0, 3),
+        Do::GoTo(0, 4, 0),
+        // Epochs 1, 2 and 3 are complete: 1 is committed, 2 has nothing in it, 3 waits for both.
+        Do::GoTo(1, 4, 0),
+        Do::RunTasks,
+        Do::RunTasks,
+        Do::Give(1, 4),
+        Do::Drop(0),
+        Do::Drop(1),
+    ];
+    let events = play_before(script, |scope, control, input, events| {
+        commit(scope, control, Some(Box::new(CommitterOf(Arc::clone(events)))), acknowledge(input));
+    });
+    let expected = [
+        "close epoch 1 with 1 acks",
+        "commit epoch 1",
+        "committed",
+        "close epoch 2 with 0 acks",
+        "close epoch 3 with 1 acks",
+        "commit epoch 3",
+        "committed",
+    ];
+    assert_eq!(events, expected);
+}
+
+/// An acknowledgement for each parcel.
+fn acknowledge(input: Stream<'_, Time, Parcel>) -> Stream<'_, Time, Vec<Ack>> {
+    use timely::dataflow::channels::pact::Pipeline;
+    let mut builder = OperatorBuilder::new("acknowledge".into(), input.scope());
+    let mut input = builder.new_input(input, Pipeline);
+    let (mut output, acks) = builder.new_output();
+    builder.build(move |_| {
+        move |_frontiers| {
+            let mut session = output.activate();
+            input.for_each(|capability, parcel| {
+                session.give(&capability, &mut vec![Ack::Sink { records: parcel.len() as u64 }]);
+            });
+        }
+    });
+    acks
 }
