@@ -412,6 +412,36 @@ fn a_middle_batch_that_expires_raises_the_epoch_and_the_later_ones_go_on() {
     assert_eq!(world.sender.identity, Some(ProducerIdentity { id: 7, epoch: 1 }));
 }
 
+/// The broker has not read the old connection yet when the batch behind an expired one is refused, and reads
+/// it before that batch could come under a new epoch.
+#[test]
+fn behind_an_expired_batch_nothing_that_may_be_on_its_way_is_sent_anew() {
+    let mut world = World::idempotent();
+    world.push(0, 1);
+    world.drain();
+    let expired = world.push(0, 1);
+    world.pass(Duration::from_secs(1));
+    let behind = world.push(0, 1);
+    world.send();
+    world.disconnect(0, 0, true);
+    world.pass(DELIVERY_TIMEOUT - Duration::from_secs(1));
+    assert!(world.fate(expired).unwrap_err().possibly_written());
+    world.send();
+    world.deliver(0, None);
+    let error = world.fate(behind).unwrap_err();
+    assert!(
+        error.possibly_written() && error.to_string().contains("an earlier batch had expired"),
+        "{error}"
+    );
+    while !world.zombies.is_empty() {
+        world.deliver_zombie();
+    }
+    let after = world.push(0, 1);
+    world.drain();
+    world.check();
+    assert_eq!(world.batches(0)[1..], [expired, behind, after]);
+}
+
 #[test]
 fn a_batch_that_expires_unsent_is_certainly_not_written() {
     let mut world = World::idempotent();
