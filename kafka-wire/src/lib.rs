@@ -9,7 +9,10 @@ mod admin;
 mod cluster;
 pub mod config;
 mod connection;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "driven by the handle, or by tests"))]
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
+)]
 mod consumer;
 #[doc(hidden)] // for tests and simulation; outside semver
 pub mod engine;
