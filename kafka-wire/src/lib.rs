@@ -20,6 +20,7 @@ mod error;
 mod error_code;
 #[cfg(feature = "net")]
 mod net;
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the handle fills the accumulator"))]
 #[doc(hidden)] // the machine, for tests and simulation; outside semver
 pub mod producer;
 #[doc(hidden)] // for this workspace's broker, fuzz targets and benches; outside semver
