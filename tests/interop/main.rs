@@ -2,5 +2,6 @@
 
 mod clients;
 mod embedded;
+mod exactly_once;
 mod harness;
 mod protocol;

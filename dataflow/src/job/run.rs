@@ -11,6 +11,7 @@ use crate::commit::{CommitStart, CommitStore, Committed, Manifest, Session};
 use crate::config::Config;
 use crate::engine::ack::SplitState;
 use crate::engine::control::{Control, World};
+use crate::engine::crash;
 use crate::engine::epoch::EpochLimits;
 use crate::engine::worker;
 use crate::error::Result;
@@ -70,6 +71,7 @@ impl Spec {
         let manifest = self.start_manifest(instance, graph, &session, restored, &sources, outputs);
         let collector = Collector::new(self.store.list().await?, []);
         session.commits.commit(manifest.clone()).await?;
+        crash::at("started");
         tracing::info!(job = %self.id, instance, epoch = manifest.epoch, "job started");
         self.plan(instance, session, manifest, sources, collector)
             .await
