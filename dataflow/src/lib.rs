@@ -14,8 +14,6 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod stream;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod time;
 pub mod window;
 

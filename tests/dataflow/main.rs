@@ -1,3 +1,0 @@
-//! Whole jobs on the embedded broker, over TCP.
-
-mod exactly_once;
