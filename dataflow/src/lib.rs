@@ -14,6 +14,8 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod window;
 

@@ -169,6 +169,10 @@ impl Transactions {
         matches!(self.state, State::Ending { .. })
     }
 
+    fn is_open_or_ending(&self) -> bool {
+        matches!(self.state, State::Open | State::Doomed(_) | State::Ending { .. }) && !self.is_renewing()
+    }
+
     /// Whether it waits for an abort.
     pub(crate) fn is_doomed(&self) -> bool {
         matches!(self.state, State::Doomed(_))
@@ -443,7 +447,11 @@ impl Transactions {
             return None;
         }
         match answer {
-            Answer::Done { identity } => self.done(current.call, identity),
+            Answer::Done { identity } => {
+                // An earlier attempt may still be on its way, and would count for the next transaction.
+                self.is_in_doubt |= current.is_indefinite && self.is_open_or_ending();
+                self.done(current.call, identity);
+            }
             Answer::Lost(error) => {
                 let is_indefinite =
                     current.is_indefinite || error.possibly_written() || error.kind() == ErrorKind::Protocol;

@@ -1,6 +1,13 @@
 //! The suites on real Apache Kafka, with Kafka's own tools and Java client as independent witnesses.
 
+mod bad_input;
 mod clients;
+mod consumer_faults;
 mod embedded;
+mod exactly_once;
 mod harness;
+mod producer_faults;
 mod protocol;
+mod support;
+mod tls;
+mod transactions;

@@ -1,7 +1,9 @@
 //! Harness of the integration tests: real Kafka clusters, Java programs, and what tests share.
 
 pub mod clicks;
+pub mod crashes;
 pub mod java;
+pub mod jobs;
 pub mod process;
 pub mod proxy;
 pub mod real_kafka;

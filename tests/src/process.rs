@@ -65,6 +65,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !self.is_running() {
+            return;
+        }
         // The shell turns SIGTERM into SIGKILL of the server.
         let _ = Command::new("kill").arg(self.shell.id().to_string()).status();
         let _ = self.shell.wait();

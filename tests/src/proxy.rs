@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What happens to a request that a rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Fault {
     /// The connection breaks before the broker sees the request.
     LoseRequest,
@@ -17,12 +17,79 @@ pub enum Fault {
     LoseAnswer,
     /// The request is held back for this long while the connection stays open; later ones wait behind it.
     HoldRequest(Duration),
+    /// The request is held back until the gate opens, even if the client has gone by then.
+    HoldUntil(Arc<Gate>),
     /// The answer is cut after this many bytes, then the connection breaks.
     CutAnswer(usize),
+    /// The byte of the answer that is so many before its end arrives inverted.
+    DamageAnswer(usize),
+}
+
+/// Holds requests back, so that a test decides when they arrive late.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_open: bool,
+    held: usize,
+    answered: usize,
+}
+
+impl Gate {
+    /// Waits until a request is held.
+    ///
+    /// # Panics
+    /// When none comes in a minute.
+    pub fn wait_until_held(&self) {
+        self.wait("a request to hold", |state| state.held > 0);
+    }
+
+    /// Lets the held requests go, and waits until the broker has answered them; later ones pass at once.
+    ///
+    /// # Panics
+    /// When they are not answered in a minute.
+    pub fn open(&self) {
+        self.change(|state| state.is_open = true);
+        self.wait_until_answered();
+    }
+
+    fn wait_until_answered(&self) {
+        self.wait("the answers to the held requests", |state| state.answered == state.held);
+    }
+
+    fn hold(&self) {
+        self.change(|state| state.held += 1);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(state, |state| !state.is_open));
+    }
+
+    fn answered(&self) {
+        self.change(|state| state.answered += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut GateState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&GateState) -> bool) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, Duration::from_secs(60), |state| !is_so(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(is_so(&state), "no sign of {what} in a minute: {state:?}");
+    }
 }
 
 #[derive(Debug)]
 struct Rule {
+    /// The client's `client.id`; `None` matches all.
+    client: Option<String>,
     api: i16,
     skip: usize,
     count: usize,
@@ -38,16 +105,17 @@ impl Rules {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fault(&self, api: i16) -> Option<Fault> {
+    fn fault(&self, client: &[u8], api: i16) -> Option<Fault> {
         let mut rules = self.lock();
-        let rule = rules.iter_mut().find(|rule| rule.api == api && rule.count > 0)?;
+        let is_meant = |rule: &Rule| rule.client.as_ref().is_none_or(|id| id.as_bytes() == client);
+        let rule = rules.iter_mut().find(|rule| rule.api == api && rule.count > 0 && is_meant(rule))?;
         if rule.skip > 0 {
             rule.skip -= 1;
             return None;
         }
         rule.count -= 1;
         rule.hits += 1;
-        Some(rule.fault)
+        Some(rule.fault.clone())
     }
 }
 
@@ -79,12 +147,24 @@ impl Proxy {
 
     /// After `skip` requests of `api` (Kafka's key) have passed, does `fault` to the next `count`.
     pub fn rule(&self, api: i16, skip: usize, count: usize, fault: Fault) {
-        self.rules.lock().push(Rule { api, skip, count, fault, hits: 0 });
+        self.rules.lock().push(Rule { client: None, api, skip, count, fault, hits: 0 });
+    }
+
+    /// The same for the requests of one `client.id`: so tests can share a cluster. The rules of one `api`
+    /// take effect one after the other.
+    pub fn rule_for(&self, client: &str, api: i16, skip: usize, count: usize, fault: Fault) {
+        self.rules.lock().push(Rule { client: Some(client.into()), api, skip, count, fault, hits: 0 });
     }
 
     /// How many requests of `api` a rule has broken so far: a test that broke none has proved nothing.
     pub fn hits(&self, api: i16) -> usize {
         self.rules.lock().iter().filter(|rule| rule.api == api).map(|rule| rule.hits).sum()
+    }
+
+    /// How many faults the rules of [`Self::rule_for`] still have in store for `client`.
+    pub fn pending_for(&self, client: &str) -> usize {
+        let rules = self.rules.lock();
+        rules.iter().filter(|rule| rule.client.as_deref() == Some(client)).map(|rule| rule.count).sum()
     }
 }
 
@@ -118,26 +198,42 @@ fn forward_requests(
     loop {
         let frame = read_frame(client)?;
         let (api, correlation_id) = header(&frame)?;
-        match rules.fault(api) {
-            None => {}
+        let fault = rules.fault(client_id(&frame), api);
+        match &fault {
             Some(Fault::LoseRequest) => return Ok(()),
-            Some(Fault::HoldRequest(time)) => std::thread::sleep(time),
-            Some(fault @ (Fault::LoseAnswer | Fault::CutAnswer(_))) => {
-                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation_id, fault);
-            }
+            Some(Fault::HoldRequest(time)) => std::thread::sleep(*time),
+            Some(Fault::HoldUntil(gate)) => gate.hold(),
+            Some(Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::DamageAnswer(_)) | None => {}
+        }
+        if let Some(fault) = &fault {
+            answers.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation_id, fault.clone());
         }
         write_all(broker, &frame)?;
+        if let Some(Fault::HoldUntil(gate)) = fault {
+            // Its client may have hung up long ago, which must not end the connection to the broker now.
+            gate.wait_until_answered();
+        }
     }
 }
 
 fn forward_answers(broker: &TcpStream, client: &TcpStream, answers: &Answers) -> io::Result<()> {
     loop {
-        let frame = read_frame(broker)?;
+        let mut frame = read_frame(broker)?;
         let correlation_id = i32::from_be_bytes(four(&frame, 4)?);
         let fault = answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&correlation_id);
         match fault {
             Some(Fault::LoseAnswer) => return Ok(()),
             Some(Fault::CutAnswer(bytes)) => return write_all(client, &frame[..bytes.min(frame.len())]),
+            Some(Fault::DamageAnswer(from_the_end)) => {
+                if let Some(byte) = frame.iter_mut().nth_back(from_the_end) {
+                    *byte = !*byte;
+                }
+                write_all(client, &frame)?;
+            }
+            Some(Fault::HoldUntil(gate)) => {
+                gate.answered();
+                write_all(client, &frame)?;
+            }
             _ => write_all(client, &frame)?,
         }
     }
@@ -161,6 +257,12 @@ fn read_frame(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
 fn header(frame: &[u8]) -> io::Result<(i16, i32)> {
     let [high, low, ..] = four(frame, 4)?;
     Ok((i16::from_be_bytes([high, low]), i32::from_be_bytes(four(frame, 8)?)))
+}
+
+/// The `client.id` in a request's header; empty where there is none.
+fn client_id(frame: &[u8]) -> &[u8] {
+    let length = frame.get(12..14).map_or(0, |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+    frame.get(14..14 + length).unwrap_or_default()
 }
 
 fn four(frame: &[u8], at: usize) -> io::Result<[u8; 4]> {

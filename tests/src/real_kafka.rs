@@ -145,7 +145,8 @@ impl Options {
         self
     }
 
-    /// Adds a line to each node's `server.properties`.
+    /// Adds a line to each node's `server.properties`, which wins over the harness's own. `{port}` and
+    /// `{controller_port}` in it stand for the node's.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.into(), value.into()));
@@ -194,15 +195,18 @@ impl Cluster {
         cluster
     }
 
-    /// The cluster that all tests of this binary share. Never stopped before the process ends.
+    /// The cluster that all tests of this binary share; with one node it is proxied, for faults by
+    /// `client.id`. Never stopped before the process ends.
     pub fn shared(version: Version, nodes: usize) -> &'static Self {
         type Shared = Mutex<HashMap<(Version, usize), &'static Cluster>>;
         static SHARED: OnceLock<Shared> = OnceLock::new();
         let mut shared =
             SHARED.get_or_init(Shared::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        shared
-            .entry((version, nodes))
-            .or_insert_with(|| Box::leak(Box::new(Self::start(Options::new(version, nodes)))))
+        shared.entry((version, nodes)).or_insert_with(|| {
+            let options = Options::new(version, nodes);
+            let options = if nodes == 1 { options.proxied() } else { options };
+            Box::leak(Box::new(Self::start(options)))
+        })
     }
 
     /// `host:port` of all nodes, for `bootstrap.servers`.
@@ -347,13 +351,18 @@ impl Cluster {
              transaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr={in_sync}\n\
              transaction.state.log.num.partitions=8\n\
+             transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
+             log.cleaner.backoff.ms=500\n\
              group.initial.rebalance.delay.ms=0\n\
              log.retention.ms=-1\n",
             voters.join(","),
             data.display(),
         );
         for (name, value) in &self.options.properties {
-            let _ = writeln!(lines, "{}={}", name, value.replace("{port}", &port.to_string()));
+            let value = value
+                .replace("{port}", &port.to_string())
+                .replace("{controller_port}", &controller_port.to_string());
+            let _ = writeln!(lines, "{name}={value}");
         }
         lines
     }

@@ -11,6 +11,7 @@ use crate::commit::{CommitStart, CommitStore, Committed, Manifest, Session};
 use crate::config::Config;
 use crate::engine::ack::SplitState;
 use crate::engine::control::{Control, World};
+use crate::engine::crash;
 use crate::engine::epoch::EpochLimits;
 use crate::engine::worker;
 use crate::error::Result;
@@ -70,8 +71,8 @@ impl Spec {
         let manifest = self.start_manifest(instance, graph, &session, restored, &sources, outputs);
         let collector = Collector::new(self.store.list().await?, []);
         session.commits.commit(manifest.clone()).await?;
-        let from = starts(&manifest.sources);
-        tracing::info!(job = %self.id, instance, epoch = manifest.epoch, from, "job started");
+        crash::at("started");
+        tracing::info!(job = %self.id, instance, epoch = manifest.epoch, "job started");
         self.plan(instance, session, manifest, sources, collector)
             .await
             .map(|plan| Start::Run(Box::new(plan)))
@@ -212,21 +213,6 @@ fn source_states(uid: &str, prepared: &Prepared) -> Vec<SourceState> {
         SourceState { uid: uid.to_owned(), topic: topic.clone(), topic_id: topic_id.clone(), partitions }
     };
     prepared.topics.iter().map(state).collect()
-}
-
-/// Where the sources begin, for the log: the first partitions of each.
-fn starts(sources: &[SourceState]) -> String {
-    const SHOWN: usize = 8;
-    let start = |source: &SourceState| {
-        let shown = source.partitions.iter().take(SHOWN);
-        let mut starts: Vec<String> =
-            shown.map(|at| format!("{}-{}@{}", source.topic, at.partition, at.offset)).collect();
-        if source.partitions.len() > SHOWN {
-            starts.push(format!("and {} more", source.partitions.len() - SHOWN));
-        }
-        starts.join(" ")
-    };
-    sources.iter().map(start).collect::<Vec<_>>().join(" ")
 }
 
 fn topic_ids(sources: &[Prepared], outputs: &[OutputTopic]) -> BTreeMap<String, String> {

@@ -12,6 +12,7 @@ use super::*;
 use crate::commit::{CommitStart, Commits, Manifest, MemoryStore, Session};
 use crate::memory::MemoryLog;
 use crate::sink::{OutputTopic, SinkContext, SinkStart, Writer};
+use crate::source::{Assignment, Prepared, ReadBatch, Reader, SourceStart, SplitId};
 use crate::{BoxFuture, Count, MemorySink, MemorySource, Outcome, Sink, Tumbling, WatermarkStrategy};
 
 /// Window start and count.
@@ -568,4 +569,104 @@ fn values_are_printed_a_line_each() {
         String::from_utf8(screen.0.lock().unwrap().clone()).unwrap(),
         "Processed: 70\nProcessed: 60\n"
     );
+}
+
+#[test]
+fn d7_a_job_goes_on_with_another_number_of_workers_from_state_on_disk() {
+    let log = log();
+    let folder = tempfile::tempdir().unwrap();
+    let job_on = |log: &MemoryLog| {
+        let mut job = Job::new("rescaled");
+        job.source(source(log))
+            .key_by(String::clone)
+            .window(Tumbling::of(Duration::from_secs(1)))
+            .uid("seconds")
+            .aggregate(Count)
+            .map(|window| (window.key, window.value))
+            .sink(MemorySink::new(log, "out"));
+        job.commit_to(MemoryStore::new(log));
+        job.keep_state_in(StateStore::open(folder.path().to_str().unwrap(), "rescaled").unwrap());
+        job
+    };
+    let keys: Vec<String> = (0..200).map(|key| format!("key-{key}")).collect();
+    for (life, workers) in [1, 3, 2].into_iter().enumerate() {
+        for (index, key) in keys.iter().enumerate() {
+            log.append("in", index % 2, life as i64, key).unwrap();
+        }
+        let mut job = job_on(&log);
+        let watch = Watch::on(&mut job);
+        let handle = job.start(Settings { workers, ..quick() }).unwrap();
+        watch.until_read(keys.len() as u64);
+        handle.stop();
+        handle.wait().unwrap();
+    }
+    job_on(&log).run(Settings { workers: 4, ..bounded() }).unwrap();
+    let mut found = log.read::<(String, u64)>("out").unwrap().concat();
+    found.sort();
+    let mut expected: Vec<_> = keys.into_iter().map(|key| (999, (key, 3u64))).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+/// Counts how often its reader is asked.
+struct Asked(MemorySource<String>, Arc<AtomicU64>);
+
+impl Source for Asked {
+    type Item = String;
+
+    fn uid(&self) -> &str {
+        "asked"
+    }
+
+    fn watermarks(&self) -> WatermarkStrategy {
+        self.0.watermarks()
+    }
+
+    fn prepare(&self, start: SourceStart) -> BoxFuture<'_, Result<Prepared>> {
+        self.0.prepare(start)
+    }
+
+    fn open(&self, assignment: Assignment) -> Result<Box<dyn Reader<Item = String>>> {
+        Ok(Box::new(AskedReader(self.0.open(assignment)?, Arc::clone(&self.1))))
+    }
+}
+
+struct AskedReader(Box<dyn Reader<Item = String>>, Arc<AtomicU64>);
+
+impl Reader for AskedReader {
+    type Item = String;
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, hint: Option<&SplitId>) -> Poll<Result<ReadBatch<String>>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.poll_read(cx, hint)
+    }
+
+    fn is_caught_up(&self, split: &SplitId) -> bool {
+        self.0.is_caught_up(split)
+    }
+}
+
+#[test]
+fn d6_a_source_without_input_is_woken_and_does_not_spin() {
+    let log = log();
+    append(&log, 0, [1]);
+    let asked = Arc::new(AtomicU64::new(0));
+    let mut job = Job::new("patient");
+    job.source(Asked(source(&log), Arc::clone(&asked))).sink(MemorySink::new(&log, "out"));
+    job.commit_to(MemoryStore::new(&log));
+    let watch = Watch::on(&mut job);
+    let handle = job.start(quick()).unwrap();
+    watch.until_read(1);
+    let (epoch, before) = (handle.status().committed.unwrap(), asked.load(Ordering::SeqCst));
+    while handle.status().committed.unwrap() < epoch + 20 {
+        std::thread::yield_now();
+    }
+    let epochs = handle.status().committed.unwrap() - epoch;
+    let asks = asked.load(Ordering::SeqCst) - before;
+    // It is scheduled for each tick and each commit, and a little more while a step ends.
+    assert!(asks <= 6 * (epochs + 3), "asked {asks} times in {epochs} epochs");
+    append(&log, 0, [2]);
+    watch.until_read(2);
+    handle.stop();
+    handle.wait().unwrap();
 }

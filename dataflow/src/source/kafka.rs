@@ -1,5 +1,6 @@
 //! Reads a topic of Kafka: each partition is a split, read by one worker with a consumer of its own.
 
+mod discovery;
 mod reader;
 mod start;
 

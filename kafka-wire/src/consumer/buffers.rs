@@ -187,6 +187,19 @@ impl Buffers {
         true
     }
 
+    /// It is this partition's turn, if there is anything of it.
+    pub(crate) fn prefer(&mut self, partition: &TopicPartition) {
+        let is_first = self.ready.front() == Some(partition);
+        let has_some = self.slots.get(partition).is_some_and(|slot| !slot.queue.is_empty());
+        if has_some
+            && !is_first
+            && let Some(index) = self.ready.iter().position(|ready| ready == partition)
+            && let Some(partition) = self.ready.remove(index)
+        {
+            self.ready.push_front(partition);
+        }
+    }
+
     /// The next step of the partition whose turn it is, and its position moves on; or why a partition cannot
     /// go on, each time its turn comes, until it is assigned anew.
     pub(crate) fn take(&mut self) -> Option<Result<Taken, Error>> {
@@ -421,6 +434,24 @@ mod tests {
         assert_eq!(buffers.position(&partition(0)), Some(Some(at(3))));
         assert_eq!(buffers.position(&partition(1)), Some(Some(at(6))));
         assert_eq!((buffers.active_bytes, buffers.position(&partition(2))), (0, None));
+    }
+
+    #[test]
+    fn a_preferred_partition_goes_first_if_it_has_something() {
+        let mut buffers = Buffers::new(1 << 20);
+        for number in 0..3 {
+            let generation = assigned(&mut buffers, number);
+            if number > 0 {
+                buffers.push(&partition(number), generation, steps(0, 2));
+            }
+        }
+        buffers.prefer(&partition(2));
+        assert_eq!(taken(&mut buffers), Some((2, 0)));
+        assert_eq!(taken(&mut buffers), Some((1, 0)));
+        buffers.prefer(&partition(0));
+        buffers.prefer(&partition(1));
+        assert_eq!(taken(&mut buffers), Some((1, 1)));
+        assert_eq!(taken(&mut buffers), Some((2, 1)));
     }
 
     #[test]

@@ -255,6 +255,11 @@ impl Consumer {
         Poll::Ready(taken.and_then(|taken| self.open(taken)))
     }
 
+    /// Has what is buffered of `partition` handed out next, before it is the turn of others.
+    pub fn prefer(&mut self, partition: &TopicPartition) {
+        self.buffers.lock().prefer(partition);
+    }
+
     fn poll_records(&mut self, context: &mut Context<'_>) -> Poll<Result<FetchedBatch>> {
         loop {
             match self.poll_batch(context) {
@@ -354,9 +359,12 @@ impl Consumer {
     /// # Errors
     /// `UNKNOWN_TOPIC_OR_PARTITION` when no broker has known it for 10 s; `Timeout` after
     /// `default.api.timeout.ms`.
-    pub async fn describe_topic(&self, topic: &str) -> Result<Topic> {
-        let topic = Arc::from(topic);
-        self.mailbox.ask(|reply| Command::Describe(topic, reply)).await
+    ///
+    /// # Cancel safety
+    /// The future is its own: it outlives a borrow of the consumer, and dropping it only ignores the answer.
+    pub fn describe_topic(&self, topic: &str) -> impl Future<Output = Result<Topic>> + Send + use<> {
+        let (topic, mailbox) = (Arc::from(topic), self.mailbox.clone());
+        async move { mailbox.ask(|reply| Command::Describe(topic, reply)).await }
     }
 
     fn check(

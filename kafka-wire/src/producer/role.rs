@@ -74,7 +74,8 @@ pub struct ProducerRole {
     transaction_call: Option<Token>,
     topics: HashMap<Arc<str>, Option<Result<TopicShape, Error>>>,
     listener: TopicListener,
-    seen_generation: Option<u64>,
+    /// What was announced last: the metadata, and why there may be none.
+    seen: Option<(u64, Option<ErrorKind>)>,
     /// Commands behind a commit or an abort, which decides about them.
     behind: VecDeque<Command>,
     closing: Option<(Instant, Option<Reply<()>>)>,
@@ -119,7 +120,7 @@ impl ProducerRole {
             transaction_call: None,
             topics: HashMap::new(),
             listener,
-            seen_generation: None,
+            seen: None,
             behind: VecDeque::new(),
             closing: None,
             is_closed: false,
@@ -181,7 +182,7 @@ impl ProducerRole {
     fn watch(&mut self, now: Instant, topic: Arc<str>, core: &mut Core) {
         core.watch_topics(now, [Arc::clone(&topic)]);
         self.topics.entry(topic).or_insert(None);
-        self.seen_generation = None;
+        self.seen = None;
     }
 
     /// What the cluster's transactions speak: the feature is the cluster's, so any broker that is connected
@@ -198,11 +199,11 @@ impl ProducerRole {
     /// Tells the listener what is new about the topics.
     fn announce(&mut self, core: &Core) {
         let cluster = core.cluster();
-        let generation = Some(cluster.generation());
-        if self.seen_generation == generation {
+        let seen = Some((cluster.generation(), core.connect_error().map(Error::kind)));
+        if self.seen == seen {
             return;
         }
-        self.seen_generation = generation;
+        self.seen = seen;
         for (name, told) in &mut self.topics {
             let news = match (cluster.topic(name), cluster.topic_error(name)) {
                 (Some(topic), _) => Ok(shape(topic)),
@@ -210,7 +211,10 @@ impl ProducerRole {
                     Err(Error::broker(code, format!("find the partitions of topic {name}"))
                         .with_api("Metadata"))
                 }
-                (None, None) => continue,
+                (None, None) => match core.connect_error() {
+                    Some(error) => Err(error.clone()),
+                    None => continue,
+                },
             };
             let is_known = match (&told, &news) {
                 (Some(Ok(told)), Ok(news)) => told == news,

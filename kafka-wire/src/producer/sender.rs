@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::batch::Batch;
-use super::verdict::{Verdict, verdict};
+use super::verdict::{Verdict, fenced, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::record::SealedBatch;
 use crate::time::{Backoff, Rng};
@@ -351,6 +351,13 @@ impl Sender {
                 } else {
                     self.retry_later(now, place, index, error);
                 }
+            }
+            // Only a coordinator raises the epoch of a transactional producer behind its back.
+            Verdict::OutOfOrder(error)
+                if self.config.is_transactional
+                    && error.code() == Some(ErrorCode::INVALID_PRODUCER_EPOCH) =>
+            {
+                self.fail(place, index, fenced(error.with_broker(broker)));
             }
             Verdict::OutOfOrder(error) if index > 0 => self.retry_later(now, place, index, error),
             Verdict::OutOfOrder(_) if !self.config.is_transactional && self.giving_up.is_none() => {

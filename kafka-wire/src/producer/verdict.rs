@@ -50,10 +50,7 @@ pub(crate) fn verdict(answer: &PartitionAnswer) -> Verdict {
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
         | ErrorCode::UNKNOWN_PRODUCER_ID
         | ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::OutOfOrder(error),
-        ErrorCode::PRODUCER_FENCED => Verdict::Failed(Error::new(
-            ErrorKind::Fenced,
-            "produce: a newer producer with the same transactional.id has taken over",
-        )),
+        ErrorCode::PRODUCER_FENCED => Verdict::Failed(fenced(error)),
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::Failed(
             error.with_hint("lower batch.size or max.request.size, or raise the topic's max.message.bytes"),
         ),
@@ -68,6 +65,13 @@ pub(crate) fn verdict(answer: &PartitionAnswer) -> Verdict {
         },
         _ => Verdict::Failed(error),
     }
+}
+
+/// A transaction's coordinator has given its producer id a newer epoch.
+pub(crate) fn fenced(cause: Error) -> Error {
+    let text = "produce: a newer producer with the same transactional.id has taken over, or the transaction was \
+                open for longer than transaction.timeout.ms";
+    Error::new(ErrorKind::Fenced, text).with_cause(cause)
 }
 
 fn describe(answer: &PartitionAnswer) -> String {

@@ -237,7 +237,8 @@ fn judge(call: &Call, code: i16, identity: Option<ProducerIdentity>) -> Answer {
         _ if code.is_retriable() => Answer::Retry(error),
         ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH => {
             let text = format!(
-                "{}: a newer producer with the same transactional.id has taken over",
+                "{}: a newer producer with the same transactional.id has taken over, or the transaction was \
+                 open for longer than transaction.timeout.ms",
                 call.describe()
             );
             Answer::Fatal(Error::new(ErrorKind::Fenced, text).with_cause(error))
@@ -255,7 +256,11 @@ fn judge(call: &Call, code: i16, identity: Option<ProducerIdentity>) -> Answer {
         | ErrorCode::FENCED_MEMBER_EPOCH
         | ErrorCode::OFFSET_METADATA_TOO_LARGE
         | ErrorCode::INVALID_COMMIT_OFFSET_SIZE => Answer::Abortable(error),
-        // INVALID_TXN_STATE, INVALID_PRODUCER_ID_MAPPING, authorization, unsupported.
+        ErrorCode::INVALID_TXN_STATE => Answer::Fatal(error.with_hint(
+            "the coordinator has no such transaction open: it aborts one that is open for longer than \
+             transaction.timeout.ms",
+        )),
+        // INVALID_PRODUCER_ID_MAPPING, authorization, unsupported.
         _ => Answer::Fatal(error),
     }
 }

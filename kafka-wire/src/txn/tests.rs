@@ -299,6 +299,29 @@ fn protocol_1_raises_the_epoch_after_a_batch_of_unknown_fate() {
     assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 1 }));
 }
 
+/// As above, when the second attempt was answered: the first one is still out there.
+#[test]
+fn protocol_1_raises_the_epoch_after_an_end_that_had_to_be_asked_twice() {
+    let mut rig = Rig::begun(Protocol::V1);
+    assert!(!rig.machine.admit(&output()));
+    rig.add_partition(0);
+    let committed = rig.commit();
+    rig.call();
+    rig.lose();
+    rig.end_with(0, -1, -1);
+    assert!(only(&committed).unwrap().is_ok());
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert!(!rig.machine.admit(&output()) && rig.machine.identity().is_none(), "not with the old epoch");
+    rig.init_as(5, 1);
+    assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 1 }));
+    assert!(!rig.machine.admit(&output()), "the partition is to be added anew");
+    rig.add_partition(0);
+    rig.commit();
+    rig.end_with(0, -1, -1);
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert!(rig.machine.identity().is_some(), "there is no doubt any more");
+}
+
 #[test]
 fn what_is_on_the_wire_may_open_the_transaction_so_an_abort_waits_for_it_and_ends_it() {
     let mut rig = Rig::begun(Protocol::V1);

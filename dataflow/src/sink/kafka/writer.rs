@@ -11,6 +11,7 @@ use kafka_wire::{BatchReceipt, TopicPartition, partition_for_key};
 
 use super::Key;
 use crate::commit::kafka::{KafkaTransaction, failed};
+use crate::engine::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Encode;
 use crate::sink::Writer;
@@ -138,6 +139,7 @@ impl<E: Encode> Writer for KafkaWriter<E> {
                 }
             }
         }
+        crash::at("outputs-sent");
         Poll::Ready(Ok(()))
     }
 }

@@ -7,6 +7,7 @@ use kafka_wire::config::{ConsumerConfig, OffsetReset};
 use kafka_wire::{Consumer, FetchedBatch, LeaderEpoch, TopicPartition};
 
 use super::EventTime;
+use super::discovery::Discovery;
 use crate::commit::kafka::failed;
 use crate::engine::ack::{Position, SplitId, SplitState};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,13 +21,23 @@ pub(super) struct KafkaReader<D: Decode> {
     poison: PoisonPolicy,
     consumer: Consumer,
     splits: Vec<ReadSplit>,
+    /// None in a bounded run: what is found later lies behind its end.
+    discovery: Option<Discovery>,
 }
 
 struct ReadSplit {
     id: SplitId,
+    partition: TopicPartition,
     end: Option<i64>,
     /// As of the last answer of a broker. One comes, without records, when only the ends have moved.
     caught_up: bool,
+}
+
+impl ReadSplit {
+    fn new(topic: &Arc<str>, partition: i32, end: Option<i64>) -> Self {
+        let id = SplitId { topic: topic.to_string(), partition };
+        Self { id, partition: TopicPartition::new(Arc::clone(topic), partition), end, caught_up: false }
+    }
 }
 
 impl<D: Decode> KafkaReader<D> {
@@ -44,15 +55,33 @@ impl<D: Decode> KafkaReader<D> {
         config.auto_offset_reset = OffsetReset::None;
         config.enable_auto_commit = false;
         config.group_id = None;
+        config.client.metadata_max_age = config.client.metadata_max_age.min(Discovery::METADATA_MAX_AGE);
         let mut consumer = Consumer::new(config).map_err(|error| failed(attempted(), error))?;
         let unread = assignment.splits.iter().filter(|state| !is_at_end(state));
         let positions: Vec<_> = unread.map(|state| position_of(&topic, state)).collect();
         consumer.assign(positions).map_err(|error| failed(attempted(), error))?;
         let splits = assignment.splits.iter();
-        let splits =
-            splits.map(|state| ReadSplit { id: state.split.clone(), end: state.end, caught_up: false });
-        let splits = splits.collect();
-        Ok(Self { topic, format, event_time, poison, consumer, splits })
+        let splits = splits.map(|state| ReadSplit::new(&topic, state.split.partition, state.end)).collect();
+        let discovery = (!assignment.bounded).then(|| Discovery::new(&topic, assignment));
+        Ok(Self { topic, format, event_time, poison, consumer, splits, discovery })
+    }
+
+    /// Takes the new partitions that are this worker's, from their first record on.
+    fn find_partitions(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let Some(discovery) = &mut self.discovery else { return Ok(()) };
+        let Poll::Ready(found) = discovery.poll_partitions(&self.consumer, cx) else { return Ok(()) };
+        for number in found {
+            if self.splits.iter().any(|split| split.id.partition == number) {
+                continue;
+            }
+            let split = ReadSplit::new(&self.topic, number, None);
+            tracing::info!(split = %split.id, "new partition");
+            self.consumer
+                .incremental_assign([(split.partition.clone(), kafka_wire::Position::Beginning)])
+                .map_err(|error| failed(format!("read {}", split.id), error))?;
+            self.splits.push(split);
+        }
+        Ok(())
     }
 
     fn read(&mut self, fetched: &FetchedBatch) -> Result<ReadBatch<D::Item>> {
@@ -144,8 +173,12 @@ impl<D: Decode> Reader for KafkaReader<D> {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        _hint: Option<&SplitId>,
+        hint: Option<&SplitId>,
     ) -> Poll<Result<ReadBatch<D::Item>>> {
+        self.find_partitions(cx)?;
+        if let Some(hinted) = hint.and_then(|hint| self.splits.iter().find(|split| split.id == *hint)) {
+            self.consumer.prefer(&hinted.partition);
+        }
         match self.consumer.poll_batch(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(fetched)) => Poll::Ready(self.read(&fetched)),

@@ -1,0 +1,3 @@
+//! Whole jobs on the embedded broker, over TCP.
+
+mod exactly_once;
