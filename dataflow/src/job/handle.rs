@@ -28,6 +28,7 @@ pub enum Outcome {
 
 /// A running job.
 pub struct JobHandle {
+    id: Arc<str>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     thread: Option<JoinHandle<Result<Outcome>>>,
@@ -61,12 +62,13 @@ impl JobHandle {
     pub(crate) fn start(spec: Spec) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let metrics = Arc::clone(&spec.metrics);
+        let id = Arc::clone(&spec.id);
         let supervisor = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(format!("job-{}", spec.id))
             .spawn(move || supervisor.supervise(&spec))
             .map_err(|error| Error::new(ErrorKind::Usage, "start a thread for the job").with_cause(error))?;
-        Ok(Self { shared, metrics, thread: Some(thread) })
+        Ok(Self { id, shared, metrics, thread: Some(thread) })
     }
 
     /// Asks the job to end: it closes and commits the running epoch. No window fires before its time.
@@ -93,6 +95,11 @@ impl JobHandle {
     /// Whether the job has ended: [`JobHandle::wait`] returns at once then.
     pub fn is_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// The job's id: what its positions, state and transactions are kept under.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The job's figures, over its restarts.

@@ -72,7 +72,8 @@ impl Spec {
         let collector = Collector::new(self.store.list().await?, []);
         session.commits.commit(manifest.clone()).await?;
         crash::at("started");
-        tracing::info!(job = %self.id, instance, epoch = manifest.epoch, "job started");
+        let from = starts(&manifest.sources);
+        tracing::info!(job = %self.id, instance, epoch = manifest.epoch, from, "job started");
         self.plan(instance, session, manifest, sources, collector)
             .await
             .map(|plan| Start::Run(Box::new(plan)))
@@ -213,6 +214,21 @@ fn source_states(uid: &str, prepared: &Prepared) -> Vec<SourceState> {
         SourceState { uid: uid.to_owned(), topic: topic.clone(), topic_id: topic_id.clone(), partitions }
     };
     prepared.topics.iter().map(state).collect()
+}
+
+/// Where the sources begin, for the log: the first partitions of each.
+fn starts(sources: &[SourceState]) -> String {
+    const SHOWN: usize = 8;
+    let start = |source: &SourceState| {
+        let shown = source.partitions.iter().take(SHOWN);
+        let mut starts: Vec<String> =
+            shown.map(|at| format!("{}-{}@{}", source.topic, at.partition, at.offset)).collect();
+        if source.partitions.len() > SHOWN {
+            starts.push(format!("and {} more", source.partitions.len() - SHOWN));
+        }
+        starts.join(" ")
+    };
+    sources.iter().map(start).collect::<Vec<_>>().join(" ")
 }
 
 fn topic_ids(sources: &[Prepared], outputs: &[OutputTopic]) -> BTreeMap<String, String> {

@@ -1,0 +1,9 @@
+//! The binary as its users see it: arguments and lines in; output, messages and exit codes out.
+
+#![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
+
+mod bad_input;
+mod broker;
+mod harness;
+mod records;
+mod topics;
