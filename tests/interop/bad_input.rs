@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_wire::config::ClientConfig;
+use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_wire::{
     Consumer, ErrorCode, ErrorKind, Isolation, NewTopic, Position, Producer, Record, TopicPartition,
 };
@@ -88,16 +88,15 @@ fn a_record_that_is_too_large_is_refused_with_the_limit() {
 fn a_broker_that_cannot_be_reached_is_named_by_its_address() {
     run(async {
         let address = format!("127.0.0.1:{}", free_ports(1).expect("a free port")[0]);
-        let mut config = kafka_wire::config::ProducerConfig::default();
-        config.client = ClientConfig::bootstrap(&address).expect("an address");
-        config.max_block = Duration::from_secs(2);
+        let client = ClientConfig::bootstrap(&address).expect("an address");
+        let client = ClientConfig { default_api_timeout: Duration::from_secs(2), ..client };
+        let max_block = Duration::from_secs(2);
+        let config = ProducerConfig { client: client.clone(), max_block, ..Default::default() };
         let producer = Producer::new(config).expect("a producer");
         let error = producer.send(Record::to("anything").value("v")).await.expect_err("nobody listens");
         assert!(error.to_string().contains(&address), "{error}");
 
-        let mut config = kafka_wire::config::ConsumerConfig::default();
-        config.client = ClientConfig::bootstrap(&address).expect("an address");
-        config.client.default_api_timeout = Duration::from_secs(2);
+        let config = ConsumerConfig { client, ..Default::default() };
         let mut consumer = Consumer::new(config).expect("a consumer");
         consumer.assign([(TopicPartition::new("anything", 0), Position::Beginning)]).expect("assign");
         let error = consumer.poll(Duration::from_secs(60)).await.expect_err("nobody listens");

@@ -142,6 +142,22 @@ fn broken_connections_and_damaged_bytes_cost_no_record_and_double_none() {
     });
 }
 
+/// A batch that stays damaged however often it is fetched is not skipped: its partition stops there, by name.
+#[test]
+fn a_batch_that_stays_damaged_stops_its_partition() {
+    on_shared(Version::V4_3, async |cluster| {
+        const NAME: &str = "damaged-for-good";
+        create(cluster, NewTopic::new(NAME, 1)).await;
+        write(cluster, NAME, 0, 1).await;
+        cluster.proxy().rule_for(NAME, FETCH, 0, 1000, Fault::DamageAnswer(6));
+        let mut consumer = reading(cluster, NAME, OffsetReset::Earliest, Position::Beginning);
+        let error = consumer.poll(Duration::from_secs(60)).await.expect_err("it is damaged");
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecords, Some(0)), "{error}");
+        assert_eq!(error.partition(), Some(&TopicPartition::new(NAME, 0)));
+        assert!(error.to_string().contains("seek past"), "{error}");
+    });
+}
+
 /// What DeleteRecords took away from under the position is an error that names the gap; or, if so configured,
 /// reading goes on after it.
 #[test]

@@ -1,19 +1,25 @@
 //! Whatever happens to brokers and connections: what is acknowledged is in the log once, in order per key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kafka_wire::{Acks, BrokerId, Isolation, NewTopic, Producer, Receipt, Record, Topic};
+use kafka_wire::config::ProducerConfig;
+use kafka_wire::{Acks, BrokerId, Isolation, NewTopic, Partition, Producer, Receipt, Record};
 use tidewater_tests::proxy::{Fault, Gate};
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
 use crate::consumer_faults::Follower;
 use crate::support::{
-    Entry, Fate, Sent, admin, assert_no_faults, client, create, on_shared, producer, producer_config,
-    read_all, run, wait_until,
+    Entry, Fate, Sent, admin, assert_no_faults, client, committed_values, create, on_shared, producer,
+    producer_config, read_all, run, values_that_java_reads, wait_until,
 };
 
 const PRODUCE: i16 = 0;
+const METADATA: i16 = 3;
+const API_VERSIONS: i16 = 18;
+const INIT_PRODUCER_ID: i16 = 22;
 
 /// A record on its way.
 struct Sending {
@@ -65,10 +71,11 @@ fn written(sent: &[Sent]) -> usize {
     sent.iter().filter(|sent| matches!(sent.fate, Fate::Written(_))).count()
 }
 
-/// Three nodes are killed with `SIGKILL` and started again in turn, under a producer at a steady rate and a
-/// consumer at its heels. A second topic, that needs all three replicas, blocks meanwhile and goes on after.
+/// Three nodes are killed with `SIGKILL` and started again in turn, one is frozen and thawed, and at last all die at
+/// once: under a producer at a steady rate, one with transactions, and a consumer at their heels. A topic that needs
+/// all three replicas blocks meanwhile and goes on after.
 #[test]
-fn brokers_that_die_in_turn_cost_no_record_and_double_none() {
+fn brokers_that_die_and_freeze_in_turn_cost_no_record_and_double_none() {
     if !real_kafka::available() {
         return;
     }
@@ -78,69 +85,195 @@ fn brokers_that_die_in_turn_cost_no_record_and_double_none() {
     let cluster = Arc::new(Cluster::start(options));
     run(async {
         create(&cluster, NewTopic::new("steady", 6)).await;
+        create(&cluster, NewTopic::new("atomic", 4)).await;
         create(&cluster, NewTopic::new("strict", 1).config("min.insync.replicas", "3")).await;
+        let mut config = producer_config(&cluster, "steady");
+        config.client.request_timeout = Duration::from_secs(5);
+        let mut load = Load {
+            writer: Writer::new(Producer::new(config).expect("a producer"), "steady"),
+            transactions: Transactions::start(&cluster),
+            follower: Follower::start(&cluster, "steady", 6),
+        };
         let strict = producer(&cluster, "strict");
-        let mut follower = Follower::start(&cluster, "steady", 6);
-        let mut writer = Writer::new(producer(&cluster, "steady"), "steady");
-        for node in [0, 1, 2, 0] {
-            write_on(&mut writer, &mut follower, 100).await;
-            in_background(&cluster, move |cluster| cluster.kill(node)).await;
-            let node_id = BrokerId(node as i32);
-            let topic = || describe(&cluster, "steady");
-            while topic().await.partitions.iter().any(|partition| partition.leader == Some(node_id)) {
-                write_on(&mut writer, &mut follower, 1).await;
-            }
-            while describe(&cluster, "strict").await.partitions[0].in_sync_replicas.contains(&node_id) {
-                write_on(&mut writer, &mut follower, 1).await;
-            }
-            let value = format!("without node {node}");
+        let mut values = Vec::new();
+        for (node, is_killed) in [(0, true), (1, false), (2, true), (0, true)] {
+            load.go_on(100).await;
+            in_background(
+                &cluster,
+                move |cluster| {
+                    if is_killed { cluster.kill(node) } else { cluster.freeze(node, true) }
+                },
+            )
+            .await;
+            load.go_on_until(&cluster, "strict", |partition| {
+                !partition.in_sync_replicas.contains(&BrokerId(node as i32))
+            })
+            .await;
+            let value = format!("{} without node {node}", values.len());
             let blocked = strict.enqueue(Record::to("strict").value(&value)).await.expect("enqueue");
-            write_on(&mut writer, &mut follower, 300).await;
+            load.go_on(300).await;
             assert!(blocked.try_wait().is_none(), "two replicas are not three: {:?}", blocked.try_wait());
-            in_background(&cluster, move |cluster| cluster.start_node(node)).await;
-            while describe(&cluster, "steady")
-                .await
-                .partitions
-                .iter()
-                .any(|partition| partition.in_sync_replicas.len() < 3)
-            {
-                write_on(&mut writer, &mut follower, 1).await;
-            }
+            in_background(&cluster, move |cluster| {
+                if is_killed { cluster.start_node(node) } else { cluster.freeze(node, false) }
+            })
+            .await;
+            load.go_on_until(&cluster, "steady", |partition| partition.in_sync_replicas.len() == 3).await;
             blocked.await.expect("three replicas are back");
+            values.push(value);
         }
-        let sent = writer.finish().await;
-        assert_eq!(written(&sent), sent.len(), "the faults were all of the kind that passes");
-        let log = read_all(&cluster, "steady", Isolation::ReadUncommitted).await;
-        assert_no_faults(&sent, &log);
-        follower.assert_read(log).await;
-        let strict = read_all(&cluster, "strict", Isolation::ReadUncommitted).await;
-        let values: Vec<String> = strict.into_iter().map(|entry| entry.value).collect();
-        assert_eq!(values, [0, 1, 2, 0].map(|node| format!("without node {node}")));
+        in_background(&cluster, |cluster| (0..3).for_each(|node| cluster.kill(node))).await;
+        in_background(&cluster, |cluster| (0..3).for_each(|node| cluster.start_node(node))).await;
+        load.go_on(300).await;
+        load.finish(&cluster).await;
+        assert_eq!(committed_values(&cluster, "strict").await, values);
     });
+}
+
+/// What goes on while brokers die.
+struct Load {
+    writer: Writer,
+    transactions: Transactions,
+    follower: Follower,
+}
+
+impl Load {
+    /// Sends at a steady rate until `more` records are acknowledged, while the follower reads.
+    async fn go_on(&mut self, more: usize) {
+        let enough = self.writer.acknowledged() + more;
+        wait_until("more records are acknowledged", async || {
+            for _ in 0..10 {
+                self.writer.send().await;
+            }
+            self.follower.read_on(Duration::from_millis(10)).await;
+            self.writer.acknowledged() >= enough
+        })
+        .await;
+    }
+
+    /// Goes on until all partitions of `topic` are so.
+    async fn go_on_until(&mut self, cluster: &Cluster, topic: &str, is_so: impl Fn(&Partition) -> bool) {
+        let admin = admin(cluster);
+        wait_until("replicas have left or come back", async || {
+            self.go_on(1).await;
+            let described = admin.describe_topics([topic]).await.expect("describe topics");
+            // A broker that has just started may not know the topic yet.
+            described[0].1.as_ref().is_ok_and(|topic| topic.partitions.iter().all(&is_so))
+        })
+        .await;
+    }
+
+    async fn finish(self, cluster: &Cluster) {
+        let sent = self.writer.finish().await;
+        assert_eq!(written(&sent), sent.len(), "the faults were all of the kind that passes");
+        let log = read_all(cluster, "steady", Isolation::ReadUncommitted).await;
+        assert_no_faults(&sent, &log);
+        let mut by_partition = log.clone();
+        by_partition.sort_by_key(|entry| entry.partition);
+        let values: Vec<String> = by_partition.into_iter().map(|entry| entry.value).collect();
+        assert!(values_that_java_reads(cluster, "steady").await == values, "Kafka's client reads otherwise");
+        self.follower.assert_read(log).await;
+        self.transactions.finish(cluster).await;
+    }
+}
+
+/// Transactions of three records each, every fourth aborted, one after the other on a thread of their own.
+struct Transactions {
+    is_over: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Vec<(usize, Outcome)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Committed,
+    Aborted,
+    Unknown,
+}
+
+impl Transactions {
+    fn start(cluster: &Cluster) -> Self {
+        let mut config = producer_config(cluster, "atomic");
+        config.transactional_id = Some("atomic".to_owned());
+        config.client.request_timeout = Duration::from_secs(5);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut outcomes = Vec::new();
+            run(async {
+                let mut producer = begun(&config).await;
+                while !until.load(Ordering::Relaxed) {
+                    let number = outcomes.len();
+                    let (outcome, goes_on) = transact(&producer, number).await;
+                    outcomes.push((number, outcome));
+                    if !goes_on {
+                        producer = begun(&config).await;
+                    }
+                }
+            });
+            outcomes
+        });
+        Self { is_over, thread }
+    }
+
+    /// What was committed is there as a whole and once, what was aborted is not, and what is not known is there as a
+    /// whole or not at all.
+    async fn finish(self, cluster: &Cluster) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let thread = self.thread;
+        let outcomes =
+            tokio::task::spawn_blocking(|| thread.join()).await.expect("wait").expect("transactions");
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for value in committed_values(cluster, "atomic").await {
+            *found.entry(value).or_default() += 1;
+        }
+        let committed = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Committed).count();
+        assert!(committed > 20, "only {committed} of {} were committed", outcomes.len());
+        for (number, outcome) in outcomes {
+            let copies = atoms(number).map(|value| found.remove(&value).unwrap_or(0));
+            let is_right = match outcome {
+                Outcome::Committed => copies == [1; 3],
+                Outcome::Aborted => copies == [0; 3],
+                Outcome::Unknown => copies == [1; 3] || copies == [0; 3],
+            };
+            assert!(is_right, "transaction {number} is {outcome:?}, its values are there {copies:?} times");
+        }
+        assert!(found.is_empty(), "nobody sent {found:?}");
+    }
+}
+
+fn atoms(number: usize) -> [String; 3] {
+    ["a", "b", "c"].map(|part| format!("{number} {part}"))
+}
+
+/// A producer that has its id, which may take some time while the coordinator moves.
+async fn begun(config: &ProducerConfig) -> Producer {
+    let producer = Producer::new(config.clone()).expect("a producer");
+    wait_until("there is a producer id", async || producer.init_transactions().await.is_ok()).await;
+    producer
+}
+
+/// What became of a transaction, and whether its producer can go on.
+async fn transact(producer: &Producer, number: usize) -> (Outcome, bool) {
+    producer.begin_transaction().await.expect("begin");
+    let values = atoms(number);
+    for (partition, value) in (0..).zip(&values) {
+        // What fails shows at the commit.
+        drop(producer.enqueue(Record::to("atomic").partition(partition).value(value)).await);
+    }
+    if number % 4 == 3 {
+        return (Outcome::Aborted, producer.abort_transaction().await.is_ok());
+    }
+    match producer.commit_transaction().await {
+        Ok(()) => (Outcome::Committed, true),
+        Err(error) if error.is_abortable() => (Outcome::Aborted, producer.abort_transaction().await.is_ok()),
+        Err(error) if error.possibly_written() => (Outcome::Unknown, false),
+        Err(_) => (Outcome::Aborted, false),
+    }
 }
 
 /// Killing and starting take a moment that the runtime should not lose.
 async fn in_background(cluster: &Arc<Cluster>, act: impl FnOnce(&Cluster) + Send + 'static) {
     let cluster = Arc::clone(cluster);
     tokio::task::spawn_blocking(move || act(&cluster)).await.expect("act on the cluster");
-}
-
-async fn describe(cluster: &Cluster, topic: &str) -> Topic {
-    let mut topics = admin(cluster).describe_topics([topic]).await.expect("describe topics");
-    topics.remove(0).1.expect("the topic")
-}
-
-/// Sends at a steady rate until `more` records are acknowledged, while the follower reads.
-async fn write_on(writer: &mut Writer, follower: &mut Follower, more: usize) {
-    let enough = writer.acknowledged() + more;
-    wait_until("more records are acknowledged", async || {
-        for _ in 0..10 {
-            writer.send().await;
-        }
-        follower.read_on(Duration::from_millis(10)).await;
-        writer.acknowledged() >= enough
-    })
-    .await;
 }
 
 /// Answers of Produce are lost, or end in the middle; requests are lost, or arrive long after they were given
@@ -153,6 +286,10 @@ fn broken_connections_cost_no_record_and_double_none() {
         let mut config = producer_config(cluster, NAME);
         config.client.request_timeout = Duration::from_secs(2);
         let proxy = cluster.proxy();
+        for api in [METADATA, API_VERSIONS, INIT_PRODUCER_ID] {
+            proxy.rule_for(NAME, api, 0, 1, Fault::LoseAnswer);
+            proxy.rule_for(NAME, api, 0, 1, Fault::CutAnswer(11));
+        }
         proxy.rule_for(NAME, PRODUCE, 2, 1, Fault::LoseAnswer);
         proxy.rule_for(NAME, PRODUCE, 2, 2, Fault::LoseRequest);
         for bytes in (0..64).step_by(9) {

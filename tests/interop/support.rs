@@ -1,12 +1,14 @@
 //! What the suites share: clients of a cluster, a log as it is, and what must hold of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_wire::{
     Admin, Consumer, Error, FetchedBatch, Isolation, NewTopic, OffsetSpec, Position, Producer, TopicPartition,
 };
+use tidewater_tests::java;
 use tidewater_tests::real_kafka::{self, Cluster, Version};
 
 /// No test takes longer; what hangs fails.
@@ -42,10 +44,7 @@ pub fn client(cluster: &Cluster, id: &str) -> ClientConfig {
 
 /// A producer's configuration that sends at once.
 pub fn producer_config(cluster: &Cluster, id: &str) -> ProducerConfig {
-    let mut config = ProducerConfig::default();
-    config.client = client(cluster, id);
-    config.linger = Duration::ZERO;
-    config
+    ProducerConfig { client: client(cluster, id), linger: Duration::ZERO, ..Default::default() }
 }
 
 pub fn producer(cluster: &Cluster, id: &str) -> Producer {
@@ -53,9 +52,7 @@ pub fn producer(cluster: &Cluster, id: &str) -> Producer {
 }
 
 pub fn consumer_config(cluster: &Cluster, id: &str) -> ConsumerConfig {
-    let mut config = ConsumerConfig::default();
-    config.client = client(cluster, id);
-    config
+    ConsumerConfig { client: client(cluster, id), ..Default::default() }
 }
 
 pub fn admin(cluster: &Cluster) -> Admin {
@@ -116,6 +113,23 @@ pub async fn read_all(cluster: &Cluster, topic: &str, isolation: Isolation) -> V
 pub async fn committed_values(cluster: &Cluster, topic: &str) -> Vec<String> {
     let entries = read_all(cluster, topic, Isolation::ReadCommitted).await;
     entries.into_iter().map(|entry| entry.value).collect()
+}
+
+/// The values that Kafka's own client reads as committed, in the order of each partition.
+pub async fn values_that_java_reads(cluster: &Cluster, topic: &str) -> Vec<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/JavaClient.java");
+    let (jars, bootstrap, topic) = (cluster.jars().to_owned(), cluster.bootstrap(), topic.to_owned());
+    let read = move || java::run(&jars, &source, &["read", &bootstrap, &topic]);
+    let printed = tokio::task::spawn_blocking(read).await.expect("run the Java client");
+    let mut records: Vec<(i32, String)> = printed
+        .lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split('|').collect();
+            (fields[1].parse().expect("a partition"), fields[4].to_owned())
+        })
+        .collect();
+    records.sort_by_key(|(partition, _)| *partition);
+    records.into_iter().map(|(_, value)| value).collect()
 }
 
 /// What became of a record, as its sender was told.

@@ -1,7 +1,6 @@
 //! Transactions through lost and late answers, fencing and timeouts, under both of Kafka's protocols: 4.3 speaks
 //! version 2 (KIP-890), 3.9 version 1.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,12 @@ use kafka_wire::{
     CommittedOffset, ErrorKind, GroupMetadata, Isolation, NewTopic, OffsetSpec, Producer, Record,
     TopicPartition,
 };
-use tidewater_tests::java;
 use tidewater_tests::proxy::{Fault, Gate};
 use tidewater_tests::real_kafka::{Cluster, Version};
 
-use crate::support::{admin, committed_values, create, on_shared, producer_config, read_all, wait_until};
+use crate::support::{
+    admin, committed_values, create, on_shared, producer_config, read_all, values_that_java_reads, wait_until,
+};
 
 const PRODUCE: i16 = 0;
 const INIT_PRODUCER_ID: i16 = 22;
@@ -240,13 +240,5 @@ async fn what_is_aborted_is_seen_by_nobody_and_empty_transactions_do_no_harm(clu
     assert_eq!(committed_values(cluster, NAME).await, expected);
     assert_eq!(committed_offset(cluster, NAME, NAME).await, Some(20));
     assert!(read_all(cluster, NAME, Isolation::ReadUncommitted).await.len() > expected.len());
-    assert_eq!(java_reads(cluster, NAME).await, expected);
-}
-
-/// The values that Kafka's own client reads as committed.
-async fn java_reads(cluster: &'static Cluster, topic: &'static str) -> Vec<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/JavaClient.java");
-    let read = move || java::run(cluster.jars(), &source, &["read", &cluster.bootstrap(), topic]);
-    let printed = tokio::task::spawn_blocking(read).await.expect("run the Java client");
-    printed.lines().filter_map(|line| Some(line.split('|').nth(4)?.to_owned())).collect()
+    assert_eq!(values_that_java_reads(cluster, NAME).await, expected);
 }

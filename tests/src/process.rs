@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 /// A server started for a test. Killed with `SIGKILL` when this value is dropped *or* when the test process
@@ -11,6 +11,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 #[derive(Debug)]
 pub struct Server {
     shell: Child,
+    /// The file with the server's own process id.
+    id: PathBuf,
     _alive: ChildStdin,
 }
 
@@ -29,6 +31,7 @@ impl Server {
             std::fs::File::options().create(true).append(true).open(folder.join(format!("{name}.log")))?;
         let script = r#"exec 3<&0
             "$@" </dev/null 3<&- & server=$!
+            echo $server > "$0.id"
             cat <&3 >/dev/null & pipe=$!
             trap 'kill -9 $server $pipe 2>/dev/null; exit 0' TERM
             wait -n $server $pipe; status=$?
@@ -46,7 +49,17 @@ impl Server {
             .stderr(log)
             .spawn()?;
         let alive = shell.stdin.take().ok_or_else(|| io::Error::other("the shell has no stdin"))?;
-        Ok(Self { shell, _alive: alive })
+        Ok(Self { shell, id: folder.join(format!("{name}.id")), _alive: alive })
+    }
+
+    /// Sends the server a signal, such as `STOP` and `CONT`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: &str) -> io::Result<()> {
+        let id = std::fs::read_to_string(&self.id)?;
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(id.trim()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill: {status}"))) }
     }
 
     /// Whether the server still runs.

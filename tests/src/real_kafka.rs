@@ -237,6 +237,16 @@ impl Cluster {
         self.lock()[node] = None;
     }
 
+    /// Freezes a node with `SIGSTOP`: its connections stay, and nothing answers. `SIGCONT` thaws it.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    pub fn freeze(&self, node: usize, is_frozen: bool) {
+        let nodes = self.lock();
+        let server = nodes[node].as_ref().expect("the node was killed");
+        server.signal(if is_frozen { "STOP" } else { "CONT" }).expect("signal the node");
+    }
+
     /// Starts a killed node again, on its old port with its old log.
     pub fn start_node(&self, node: usize) {
         let configuration = self.node_folder(node).join("server.properties");
