@@ -1,3 +1,6 @@
 //! Whole jobs on the embedded broker, over TCP.
 
+mod doubt;
 mod exactly_once;
+mod rig;
+mod starts;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kafka_wire::config::ProducerConfig;
-use kafka_wire::{Admin, ErrorCode, TransactionalProducer};
+use kafka_wire::{Admin, ErrorCode, Isolation, TransactionalProducer};
 
 pub(crate) use self::transaction::KafkaTransaction;
 use crate::commit::{CommitStart, CommitStore, Session};
@@ -70,7 +70,7 @@ impl KafkaStore {
         let identity = producer.init().await.map_err(|error| failed(attempted(), error))?;
         tracing::info!(job = %start.job, transactional_id = transactions, ?identity, "earlier runs are fenced");
         crash::at("fenced");
-        let manifest = manifest_topic::newest(start, &admin, &topic).await?;
+        let manifest = manifest_topic::newest(start, &admin, &topic, Isolation::ReadUncommitted).await?;
         let transaction = Arc::new(KafkaTransaction::new(Arc::clone(&start.job), topic, producer, &config)?);
         let mut history = self.history();
         if let Some(manifest) = &manifest {
@@ -86,32 +86,43 @@ impl KafkaStore {
         })
     }
 
-    /// After this process was fenced: finds out by whom, before it fences anybody itself. Two instances of a
-    /// job would else take over from each other for ever.
+    /// Before this process fences anybody again, finds out whether another has taken the job over. Two instances
+    /// of a job would else take it from each other for ever.
     async fn settle(&self, start: &CommitStart, topic: &str, timeout: Duration) -> Result<()> {
-        let was_fenced = self.history().transaction.take().is_some_and(|transaction| transaction.is_fenced());
-        if !was_fenced {
-            return Ok(());
-        }
+        let Some(last) = self.history().transaction.take() else { return Ok(()) };
         let admin = Admin::from_properties(&start.config.kafka)
             .map_err(|error| failed("find out who has fenced the job", error))?;
+        self.check_owner(start, &admin, topic).await?;
+        if !last.is_fenced() {
+            return Ok(());
+        }
+        // Who has fenced it commits its start soon after.
         let deadline = bridge::now() + WATCH;
         while bridge::now() < deadline {
-            let newest = manifest_topic::newest(start, &admin, topic).await?;
-            if let Some(newest) = newest
-                && !self.history().known.iter().any(|known| **known == *newest.instance)
-            {
-                let (other, epoch) = (newest.instance, newest.epoch);
-                let attempted = format!(
-                    "go on with job \"{}\": instance {other} has taken it over (epoch {epoch})",
-                    start.job
-                );
-                return Err(Error::new(ErrorKind::Fenced, attempted).with_hint(
-                    "only one instance of a job can run; give a second job a --group of its own",
-                ));
-            }
             bridge::sleep(WATCH_INTERVAL).await;
+            self.check_owner(start, &admin, topic).await?;
         }
+        self.note_refencing(start, timeout)
+    }
+
+    /// Refuses to go on if the newest manifest is of another process.
+    async fn check_owner(&self, start: &CommitStart, admin: &Admin, topic: &str) -> Result<()> {
+        let Some(newest) = manifest_topic::newest(start, admin, topic, Isolation::ReadCommitted).await?
+        else {
+            return Ok(());
+        };
+        if self.history().known.iter().any(|known| **known == *newest.instance) {
+            return Ok(());
+        }
+        let (other, epoch) = (newest.instance, newest.epoch);
+        let attempted =
+            format!("go on with job \"{}\": instance {other} has taken it over (epoch {epoch})", start.job);
+        Err(Error::new(ErrorKind::Fenced, attempted)
+            .with_hint("only one instance of a job can run; give a second job a --group of its own"))
+    }
+
+    /// A job takes its transactional id back from strangers, but not again and again.
+    fn note_refencing(&self, start: &CommitStart, timeout: Duration) -> Result<()> {
         let now = bridge::now();
         let mut history = self.history();
         if history.refenced.is_some_and(|last| now.saturating_duration_since(last) < timeout) {

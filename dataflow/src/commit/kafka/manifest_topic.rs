@@ -91,23 +91,25 @@ fn unfit(topic: &str, reason: String) -> Error {
     )
 }
 
-/// The newest committed manifest.
+/// The newest committed manifest, up to the end of the log as `end` sees it. It is reached by position, since
+/// the last thing in the log is no record but a marker.
 ///
-/// Its end is where the log ends, not the last stable offset: that may hide a manifest whose commit is not
-/// visible yet. It is reached by position, since the last thing in the log is no record but a marker.
-pub(super) async fn newest(start: &CommitStart, admin: &Admin, topic: &str) -> Result<Option<Manifest>> {
+/// A start, which has waited out all transactions, reads to where the log ends: the last stable offset may hide
+/// a manifest whose commit is not visible yet. Before that, only the last stable offset can be reached.
+pub(super) async fn newest(
+    start: &CommitStart,
+    admin: &Admin,
+    topic: &str,
+    end: Isolation,
+) -> Result<Option<Manifest>> {
     let attempted = || format!("read the newest manifest from topic \"{topic}\"");
     let partition = TopicPartition::new(topic, 0);
     let wanted = [(partition.clone(), OffsetSpec::Latest)];
-    let mut end = 0;
-    for (_, listed) in admin
-        .list_offsets(wanted, Isolation::ReadUncommitted)
-        .await
-        .map_err(|error| failed(attempted(), error))?
-    {
-        end = listed.map_err(|error| failed(attempted(), error))?.offset.unwrap_or_default();
+    let mut end_offset = 0;
+    for (_, listed) in admin.list_offsets(wanted, end).await.map_err(|error| failed(attempted(), error))? {
+        end_offset = listed.map_err(|error| failed(attempted(), error))?.offset.unwrap_or_default();
     }
-    if end == 0 {
+    if end_offset == 0 {
         return Ok(None);
     }
     let mut config = ConsumerConfig::from_properties(&start.config.kafka)
@@ -118,9 +120,9 @@ pub(super) async fn newest(start: &CommitStart, admin: &Admin, topic: &str) -> R
     let patience = config.client.default_api_timeout;
     let mut consumer = Consumer::new(config).map_err(|error| failed(attempted(), error))?;
     consumer.assign([(partition, Position::Beginning)]).map_err(|error| failed(attempted(), error))?;
-    match bridge::within(patience, last_before(&mut consumer, topic, end)).await {
+    match bridge::within(patience, last_before(&mut consumer, topic, end_offset)).await {
         Some(newest) => newest,
-        None => Err(stuck(attempted(), end, patience)),
+        None => Err(stuck(attempted(), end_offset, patience)),
     }
 }
 

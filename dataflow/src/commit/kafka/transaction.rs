@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kafka_wire::config::ProducerConfig;
 use kafka_wire::record::{BatchBuilder, SealedBatch};
 use kafka_wire::{
-    BatchReceipt, Codec, CommittedOffset, Compression, GroupMetadata, LeaderEpoch, TopicPartition,
+    BatchReceipt, Codec, CommittedOffset, Compression, ErrorCode, GroupMetadata, LeaderEpoch, TopicPartition,
     TransactionalProducer,
 };
 
@@ -91,7 +91,7 @@ impl KafkaTransaction {
         attempted: impl Into<std::borrow::Cow<'static, str>>,
         error: kafka_wire::Error,
     ) -> Error {
-        if error.kind() == kafka_wire::ErrorKind::Fenced {
+        if is_fencing(&error) {
             self.is_fenced.store(true, Ordering::SeqCst);
         }
         failed(attempted, error)
@@ -127,6 +127,16 @@ impl KafkaTransaction {
         appended.map_err(|error| failed(format!("write the manifest of epoch {}", manifest.epoch), error))?;
         Ok(batch.seal())
     }
+}
+
+/// Whether an error, or what caused it, says that the producer's epoch is an old one. A partition's leader
+/// does not know whether a newer producer or the coordinator itself has raised it.
+fn is_fencing(error: &kafka_wire::Error) -> bool {
+    use std::error::Error as _;
+
+    let is_old = matches!(error.code(), Some(ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED));
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<kafka_wire::Error>());
+    is_old || error.kind() == kafka_wire::ErrorKind::Fenced || cause.is_some_and(is_fencing)
 }
 
 impl Commits for Arc<KafkaTransaction> {
