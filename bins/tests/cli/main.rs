@@ -5,5 +5,6 @@
 mod bad_input;
 mod broker;
 mod harness;
+mod jobs;
 mod records;
 mod topics;
