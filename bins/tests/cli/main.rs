@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod broker;
+mod examples;
 mod harness;
 mod jobs;
 mod records;

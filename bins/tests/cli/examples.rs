@@ -1,0 +1,90 @@
+//! The examples, as their readers run them.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::harness::{Cluster, Run, run_command};
+
+/// The folder of the built examples. A test of one target builds no others: cargo is asked to.
+fn folder() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_tidewater"));
+        let folder = binary.parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "tidewater", "--examples"]);
+        if folder.file_name().is_some_and(|profile| profile == "release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+        folder.join("examples")
+    })
+}
+
+fn example(name: &str, argument: &str) -> Run {
+    let mut command = Command::new(folder().join(name));
+    command.arg(argument);
+    run_command(command, "")
+}
+
+#[test]
+fn j3_prints_the_running_sum() {
+    let cluster = Cluster::with_topics(&[("rows", 1), ("sums", 1)]);
+    cluster.run(&["produce", "rows"], "51,1\n50,100\n70,2\n7,100\n99,-5\n").ok();
+    assert_eq!(example("j3_running_sum", &cluster.bootstrap).ok(), "1\n3\n-2\n");
+    assert_eq!(cluster.ok(&["consume", "sums", "-e"]), "1\n3\n-2\n");
+}
+
+#[test]
+fn j4_prints_the_numbers_over_fifty() {
+    let cluster = Cluster::with_topics(&[("lines", 1), ("processed-numbers", 1)]);
+    cluster.run(&["produce", "lines"], "1,51,x, 60\n50\n\n99,100\n").ok();
+    let expected = "Processed: 51\nProcessed: 60\nProcessed: 99\nProcessed: 100\n";
+    assert_eq!(example("j4_split", &cluster.bootstrap).ok(), expected);
+    assert_eq!(cluster.ok(&["consume", "processed-numbers", "-e"]), expected);
+}
+
+#[test]
+fn j5_writes_three_topics() {
+    let topics = [("my-topic", 2), ("result", 1), ("prefixed", 1), ("output-topic", 2)];
+    let cluster = Cluster::with_topics(&topics);
+    cluster.run(&["produce", "my-topic", "-p", "0"], "a\n").ok();
+    cluster.run(&["produce", "my-topic", "-p", "1"], "straße\n").ok();
+    example("j5_topic_to_topic", &cluster.bootstrap).ok();
+    assert_eq!(cluster.read("result", "%v"), ["Processed: a", "Processed: straße"]);
+    assert_eq!(cluster.read("prefixed", "%v"), ["processed-a", "processed-straße"]);
+    assert_eq!(cluster.read("output-topic", "%v"), ["A", "STRASSE"]);
+}
+
+#[test]
+fn j7_does_what_its_file_says() {
+    let cluster = Cluster::with_topics(&[("words", 2), ("loud", 1)]);
+    cluster.run(&["produce", "words"], "a\nb\n").ok();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "bootstrap.servers={}\ncompression.type=lz4\ngroup.id=shouting\ninput.topic=words\n\
+         output.topic=loud\nparallelism=2\n",
+        cluster.bootstrap
+    );
+    std::fs::write(file.path(), text).unwrap();
+    example("j7_properties", file.path().to_str().unwrap()).ok();
+    assert_eq!(cluster.read("loud", "%v"), ["A", "B"]);
+    std::fs::write(file.path(), "bootstrap.server=x:1\n").unwrap();
+    let failed = example("j7_properties", file.path().to_str().unwrap());
+    assert!(
+        failed.code == Some(1) && failed.stderr.contains("did you mean bootstrap.servers?"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn j8_filters_writes_and_stops_and_does_nothing_twice() {
+    let cluster = Cluster::with_topics(&[("events", 2), ("errors", 1)]);
+    cluster.run(&["produce", "events"], "ERROR a\nINFO b\nERROR c\n").ok();
+    let first = example("j8_bounded", &cluster.bootstrap).ok();
+    assert!(first.starts_with("finished at epoch "), "{first}");
+    assert_eq!(cluster.read("errors", "%v"), ["ERROR a", "ERROR c"]);
+    assert_eq!(example("j8_bounded", &cluster.bootstrap).ok(), first);
+    assert_eq!(cluster.read("errors", "%v").len(), 2);
+}
