@@ -1,5 +1,6 @@
 //! Formats: bytes of a record to typed values and back. Layer 1; knows nothing of Kafka.
 
+mod bytes;
 mod csv;
 mod json;
 mod poison;
@@ -7,9 +8,10 @@ mod string;
 
 use std::fmt;
 
+pub use bytes::Bytes;
 pub use csv::Csv;
 pub use json::Json;
-pub use poison::PoisonPolicy;
+pub use poison::{OrPoison, Poison, PoisonPolicy};
 pub use string::Text;
 
 /// Reads values. Each worker has its own decoder (a clone), so it may keep buffers.

@@ -1,6 +1,6 @@
 //! Where a job begins and goes on, and what it refuses to begin with.
 
-use dataflow::format::PoisonPolicy;
+use dataflow::format::{Bytes, PoisonPolicy};
 use dataflow::testing::TestClient;
 use dataflow::{ErrorKind, Job, KafkaSink, KafkaSource, Outcome, Settings, StartAt};
 use kafka_wire::config::{ClientConfig, ConsumerConfig};
@@ -137,6 +137,20 @@ fn poison_stops_the_job_and_is_named_or_is_skipped_if_that_was_said() {
     assert!(rig.committed().is_empty(), "nothing of its epoch is committed");
     numbers(PoisonPolicy::Skip).run(rig.bounded()).unwrap();
     assert_eq!(rig.committed(), [1, 3]);
+}
+
+#[test]
+fn poison_may_go_to_a_dead_letter_topic_in_the_same_transaction() {
+    let rig = Rig::new();
+    rig.client.create("dead", 1).unwrap();
+    rig.client.write("in", [("a", "1"), ("a", "poison"), ("a", "3")]).unwrap();
+    let mut job = Job::new("numbers");
+    let read = job.source(KafkaSource::json::<u32>("in").or_poison());
+    read.clone().flat_map(Result::err).map(|poison| poison.value).sink(KafkaSink::of("dead", Bytes));
+    read.flat_map(Result::ok).sink(KafkaSink::json("out"));
+    job.run(rig.bounded()).unwrap();
+    assert_eq!(rig.committed(), [1, 3]);
+    assert_eq!(rig.client.read_committed("dead").unwrap(), [b"poison"]);
 }
 
 #[test]

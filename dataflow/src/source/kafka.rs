@@ -12,7 +12,7 @@ use crate::commit::{CommitStore, KafkaStore};
 use crate::engine::control::BoxFuture;
 use crate::engine::parcel::Data;
 use crate::error::Result;
-use crate::format::{Decode, Json, PoisonPolicy, Text};
+use crate::format::{Decode, Json, OrPoison, Poison, PoisonPolicy, Text};
 use crate::source::{Assignment, Prepared, Reader, Source, SourceStart};
 use crate::time::WatermarkStrategy;
 
@@ -96,6 +96,32 @@ impl<D: Decode> KafkaSource<D> {
         self
     }
 
+    /// Keeps records that cannot be read: they are in the stream as errors, and may go to a dead-letter topic,
+    /// which is then written in the same transaction as the results of their epoch. Give the event time before.
+    ///
+    /// ```
+    /// use dataflow::format::{Bytes, Poison};
+    /// use dataflow::{Job, KafkaSink, KafkaSource};
+    ///
+    /// let mut job = Job::new("numbers");
+    /// let read = job.source(KafkaSource::json::<u32>("in").or_poison());
+    /// read.clone().flat_map(|number| number.err()).map(|poison| poison.value).sink(KafkaSink::of("dead", Bytes));
+    /// read.flat_map(|number| number.ok()).sink(KafkaSink::json("out"));
+    /// ```
+    #[must_use]
+    pub fn or_poison(self) -> KafkaSource<OrPoison<D>>
+    where
+        D::Item: 'static,
+    {
+        let event_time = self.event_time.map(|of_item| {
+            // What says nothing about time must not let it pass.
+            let of_any = move |read: &Result<D::Item, Poison>| read.as_ref().map_or(i64::MIN, &*of_item);
+            Arc::new(of_any) as EventTime<Result<D::Item, Poison>>
+        });
+        let (format, poison) = (OrPoison(self.format), self.poison);
+        KafkaSource { topic: self.topic, format, event_time, strategy: self.strategy, poison }
+    }
+
     /// What becomes of records that cannot be read. Default: the job stops and names the record.
     #[must_use]
     pub fn poison(mut self, policy: PoisonPolicy) -> Self {
@@ -132,7 +158,7 @@ where
             Arc::clone(&self.topic),
             self.format.clone(),
             self.event_time.clone(),
-            self.poison.clone(),
+            self.poison,
             &assignment,
         )?;
         Ok(Box::new(reader))

@@ -161,8 +161,8 @@ impl<D: Decode> KafkaReader<D> {
         Err(Error::new(ErrorKind::Format, format!("read {split} offset {offset}"))
             .with_cause(error)
             .with_hint(
-                "correct what writes such records; to go on without them, let the source skip them or give \
-                 it a dead-letter topic",
+                "correct what writes such records; to go on without them, let the source skip them, or keep \
+                 them for a dead-letter topic (or_poison)",
             ))
     }
 }
