@@ -3,18 +3,27 @@
 mod clicks;
 mod pass;
 
+use dataflow::format::PoisonPolicy;
 use dataflow::{Config, Error, ErrorKind, Job, Result};
 
-/// What `tidewater run` can start: name, aliases (the peers' names), and how it is built from input and output.
-type Named = (&'static str, &'static [&'static str], fn(&str, &str) -> Job);
+/// What `tidewater run` can start: name, aliases (the peers' names), and how it is built.
+type Named = (&'static str, &'static [&'static str], fn(Topics) -> Job);
+
+/// What a job reads and writes.
+struct Topics {
+    input: String,
+    output: String,
+    /// What becomes of a record that cannot be read.
+    poison: PoisonPolicy,
+}
 
 const JOBS: &[Named] = &[("clicks", &["window"], clicks::job), ("pass", &[], pass::job)];
 
-/// The job of this name, as the configuration wants it.
+/// The job of this name, as the configuration wants it; `poison` is what becomes of a record that cannot be read.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] for a name that there is not, and when a topic is not given.
-pub(crate) fn by_name(name: &str, config: &Config) -> Result<Job> {
+pub(crate) fn by_name(name: &str, config: &Config, poison: PoisonPolicy) -> Result<Job> {
     let usage = |attempted: String| Error::new(ErrorKind::Config, attempted);
     let found = JOBS.iter().find(|(job, aliases, _)| *job == name || aliases.contains(&name));
     let Some((_, _, build)) = found else {
@@ -25,5 +34,6 @@ pub(crate) fn by_name(name: &str, config: &Config) -> Result<Job> {
     let topic = |topic: &Option<String>, flag: &str| {
         topic.clone().ok_or_else(|| usage(format!("run job \"{name}\" without {flag} TOPIC")))
     };
-    Ok(build(&topic(&config.input_topic, "--input")?, &topic(&config.output_topic, "--output")?))
+    let input = topic(&config.input_topic, "--input")?;
+    Ok(build(Topics { input, output: topic(&config.output_topic, "--output")?, poison }))
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use dataflow::checkpoint::StateStore;
+use dataflow::format::PoisonPolicy;
 use dataflow::metrics::MetricsSnapshot;
 use dataflow::{Config, ConfigBuilder, JobHandle, Settings};
 use serde::Serialize;
@@ -114,7 +115,7 @@ fn run_job(
 }
 
 fn start(config: &Config, state: &StateStore, settings: Settings) -> Result<JobHandle> {
-    let mut job = jobs::by_name("clicks", config)?;
+    let mut job = jobs::by_name("clicks", config, PoisonPolicy::Stop)?;
     job.keep_state_in(state.clone());
     Ok(job.start(settings)?)
 }

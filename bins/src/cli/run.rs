@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dataflow::format::PoisonPolicy;
 use dataflow::metrics::MetricsSnapshot;
 use dataflow::{JobHandle, Outcome, Settings, StartAt};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,11 +42,29 @@ pub(super) struct Options {
     /// Begin anew, as if the job had never run
     #[arg(long)]
     fresh: bool,
+    /// What becomes of a record that cannot be read: the job stops and names it, or counts and skips it
+    #[arg(long, value_enum, default_value_t = OnPoison::Stop)]
+    on_poison: OnPoison,
     /// Where `jobs`, `status` and `stop` find running jobs
     #[arg(long, value_name = "DIR", env = super::control::FOLDER_VARIABLE)]
     control: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OnPoison {
+    Stop,
+    Skip,
+}
+
+impl OnPoison {
+    fn policy(self) -> PoisonPolicy {
+        match self {
+            Self::Stop => PoisonPolicy::Stop,
+            Self::Skip => PoisonPolicy::Skip,
+        }
+    }
 }
 
 fn start_at(text: &str) -> Result<StartAt, String> {
@@ -70,7 +89,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         ("parallelism", options.parallelism.map(|workers| workers.to_string())),
     ];
     let config = options.connection.configure(&[], &flags)?.build()?;
-    let job = jobs::by_name(&options.job, &config)?;
+    let job = jobs::by_name(&options.job, &config, options.on_poison.policy())?;
     let (bounded, start, fresh) = (options.bounded, options.start, options.fresh);
     let settings = Settings { bounded, start, fresh, ..Settings::from(&config) };
     block_on(async {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use dataflow::{Count, Decimal, Job, KafkaSink, KafkaSource, Sum, Tumbling};
 use serde::{Deserialize, Serialize};
 
+use super::Topics;
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Click {
     user: String,
@@ -22,10 +24,11 @@ struct Total {
     sum: Decimal,
 }
 
-pub(super) fn job(input: &str, output: &str) -> Job {
+pub(super) fn job(topics: Topics) -> Job {
     let mut job = Job::new("clicks");
     job.source(
-        KafkaSource::json::<Click>(input)
+        KafkaSource::json::<Click>(topics.input)
+            .poison(topics.poison)
             .event_time(|click| click.ts)
             .bounded_disorder(Duration::from_secs(2)),
     )
@@ -37,6 +40,6 @@ pub(super) fn job(input: &str, output: &str) -> Job {
         let (count, sum) = window.value;
         Total { user: window.key, start: window.start_ms, end: window.end_ms, count, sum }
     })
-    .sink(KafkaSink::json(output).key(|total: &Total| total.user.clone()));
+    .sink(KafkaSink::json(topics.output).key(|total: &Total| total.user.clone()));
     job
 }

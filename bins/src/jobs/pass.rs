@@ -2,10 +2,12 @@
 
 use dataflow::{Job, KafkaSink, KafkaSource};
 
-pub(super) fn job(input: &str, output: &str) -> Job {
+use super::Topics;
+
+pub(super) fn job(topics: Topics) -> Job {
     let mut job = Job::new("pass");
-    job.source(KafkaSource::string(input))
+    job.source(KafkaSource::string(topics.input).poison(topics.poison))
         .map(|value| format!("processed-{}", value.to_uppercase()))
-        .sink(KafkaSink::string(output));
+        .sink(KafkaSink::string(topics.output));
     job
 }

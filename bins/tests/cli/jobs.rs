@@ -130,4 +130,11 @@ fn a_poison_record_is_told_with_its_place() {
     let error = cluster.run(&run, "").error(1);
     assert!(error.starts_with("read topic \"in\" partition 0 offset 1: read JSON: "), "{error}");
     assert!(error.contains("not a click"), "{error}");
+    let skipped = cluster.run(&[&run[..], &["--on-poison", "skip"]].concat(), "");
+    assert!(skipped.stderr.contains(": 1 records read, 1 written, 1 poison in "), "{skipped:?}");
+    assert_eq!(skipped.code, Some(0));
+    assert_eq!(
+        cluster.read("out", "%v"),
+        [r#"{"user":"u","start":1760000000000,"end":1760000010000,"count":1,"sum":1.25}"#]
+    );
 }

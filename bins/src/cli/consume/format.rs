@@ -184,7 +184,9 @@ pub(in crate::cli) fn unescape(text: &str) -> Result<String, String> {
                 let digits: String = chars.by_ref().take(2).collect();
                 let byte = u8::from_str_radix(&digits, 16).ok();
                 let byte = byte.filter(|byte| digits.len() == 2 && byte.is_ascii());
-                char::from(byte.ok_or(format!("\\x{digits} is not an ASCII character in two hex digits"))?)
+                char::from(
+                    byte.ok_or_else(|| format!("\\x{digits} is not an ASCII character in two hex digits"))?,
+                )
             }
             other => {
                 return Err(format!("\\{} is not an escape", other.map(String::from).unwrap_or_default()));

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use dataflow::Decimal;
-use kafka_wire::config::{ClientConfig, ProducerConfig};
-use kafka_wire::{Codec, Producer, Record};
+use kafka_wire::config::{ProducerConfig, Properties};
+use kafka_wire::{Producer, Record};
 
 use super::now;
 use crate::cli::common::{Result, block_on};
@@ -34,9 +34,10 @@ pub(super) struct Clicked {
 
 /// Writes `records` clicks, spread over `time` or as fast as it goes.
 pub(super) fn write(bootstrap: &str, topic: &str, records: u64, time: Option<Duration>) -> Result<Clicked> {
-    let mut config = ProducerConfig::default();
-    config.client = ClientConfig::bootstrap(bootstrap)?;
-    config.compression = Codec::Lz4;
+    let mut properties = Properties::new();
+    properties.set("bootstrap.servers", bootstrap)?;
+    properties.set("compression.type", "lz4")?;
+    let config = ProducerConfig::from_properties(&properties)?;
     let failure = Arc::new(Mutex::new(None));
     let failed = Arc::clone(&failure);
     let producer = Producer::with_delivery_callback(config, move |batch| {

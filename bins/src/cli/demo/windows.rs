@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dataflow::Decimal;
-use kafka_wire::config::{ClientConfig, ConsumerConfig};
+use kafka_wire::config::{ConsumerConfig, Properties};
 use kafka_wire::{Consumer, FetchedBatch, Isolation, OffsetSpec, Position, TopicPartition};
 use serde::Deserialize;
 
@@ -45,9 +45,9 @@ impl Windows {
         format: Option<Format>,
         is_over: Arc<AtomicBool>,
     ) -> Result<JoinHandle<Result<Self>>> {
-        let mut config = ConsumerConfig::default();
-        config.client = ClientConfig::bootstrap(bootstrap)?;
-        let mut consumer = Consumer::new(config)?;
+        let mut properties = Properties::new();
+        properties.set("bootstrap.servers", bootstrap)?;
+        let mut consumer = Consumer::new(ConsumerConfig::from_properties(&properties)?)?;
         let partitions = (0..PARTITIONS).map(|number| TopicPartition::new(OUTPUT, number));
         consumer.assign(partitions.map(|partition| (partition, Position::Beginning)))?;
         Ok(thread::spawn(move || {

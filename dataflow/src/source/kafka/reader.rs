@@ -12,6 +12,7 @@ use crate::commit::kafka::failed;
 use crate::engine::ack::{Position, SplitId, SplitState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Decode, FormatError, PoisonPolicy};
+use crate::metrics::Metrics;
 use crate::source::{Assignment, ReadBatch, Reader};
 
 pub(super) struct KafkaReader<D: Decode> {
@@ -19,6 +20,7 @@ pub(super) struct KafkaReader<D: Decode> {
     format: D,
     event_time: Option<EventTime<D::Item>>,
     poison: PoisonPolicy,
+    metrics: Arc<Metrics>,
     consumer: Consumer,
     splits: Vec<ReadSplit>,
     /// None in a bounded run: what is found later lies behind its end.
@@ -63,7 +65,8 @@ impl<D: Decode> KafkaReader<D> {
         let splits = assignment.splits.iter();
         let splits = splits.map(|state| ReadSplit::new(&topic, state.split.partition, state.end)).collect();
         let discovery = (!assignment.bounded).then(|| Discovery::new(&topic, assignment));
-        Ok(Self { topic, format, event_time, poison, consumer, splits, discovery })
+        let metrics = Arc::clone(&assignment.metrics);
+        Ok(Self { topic, format, event_time, poison, metrics, consumer, splits, discovery })
     }
 
     /// Takes the new partitions that are this worker's, from their first record on.
@@ -144,6 +147,7 @@ impl<D: Decode> KafkaReader<D> {
             batch.times_ms.push(time_ms);
             batch.offsets.push(record.offset);
         }
+        self.metrics.poison_records.add(skipped);
         if skipped > 1 {
             tracing::warn!(split = %batch.split, skipped, "records of this batch could not be read");
         }
