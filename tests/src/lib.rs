@@ -4,6 +4,8 @@ pub mod clicks;
 pub mod crashes;
 pub mod java;
 pub mod jobs;
+pub mod kills;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod real_kafka;

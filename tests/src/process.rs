@@ -33,8 +33,10 @@ impl Server {
             "$@" </dev/null 3<&- & server=$!
             echo $server > "$0.id"
             cat <&3 >/dev/null & pipe=$!
-            trap 'kill -9 $server $pipe 2>/dev/null; exit 0' TERM
-            wait -n $server $pipe; status=$?
+            trap 'kill -9 $server $pipe 2>/dev/null; wait; exit 0' TERM
+            trap 'kill -TERM $server' USR1
+            status=138 # that a signal, USR1, has ended the wait
+            while [ $status = 138 ]; do wait -n $server $pipe; status=$?; done
             kill -9 $server $pipe 2>/dev/null
             exit $status"#;
         let mut shell = Command::new("bash")
@@ -65,6 +67,22 @@ impl Server {
     /// Whether the server still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.shell.try_wait(), Ok(None))
+    }
+
+    /// Kills the server with `SIGKILL`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // The shell turns SIGTERM into SIGKILL of the server.
+        let _ = Command::new("kill").arg(self.shell.id().to_string()).status();
+        let _ = self.shell.wait();
+    }
+
+    /// Asks the server to end, by `SIGTERM`.
+    ///
+    /// # Errors
+    /// When no signal can be sent.
+    pub fn terminate(&self) -> io::Result<()> {
+        // The shell passes it on.
+        Command::new("kill").args(["-USR1", &self.shell.id().to_string()]).status().map(|_| ())
     }
 
     /// Waits for the server to end by itself.

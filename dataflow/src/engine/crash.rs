@@ -1,12 +1,14 @@
 //! Places where a test kills the process: each a moment between two steps of a commit or of a start.
 
 /// Dies here, as by SIGKILL, if `DATAFLOW_CRASH_AT` names this place: `state-durable`, or `state-durable:3` to
-/// pass it twice and die at the third time. Without the feature `testing` this is nothing.
+/// pass it twice and die at the third time. The log, at level debug, says of a process killed anywhere which place
+/// it passed last. Without the feature `testing` this is nothing.
 #[cfg(feature = "testing")]
 pub(crate) fn at(place: &str) {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static PASSED: AtomicU64 = AtomicU64::new(0);
+    tracing::debug!(place, "passing");
     let Ok(wanted) = std::env::var("DATAFLOW_CRASH_AT") else { return };
     let (name, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
     let time: u64 = time.parse().unwrap_or(1);
