@@ -98,8 +98,7 @@ impl TestClient {
         records: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
         let attempted = || format!("write topic \"{topic}\"");
-        let mut config = ProducerConfig::default();
-        config.client = self.client()?;
+        let config = ProducerConfig { client: self.client()?, ..ProducerConfig::default() };
         let producer = Producer::new(config).map_err(|error| failed(attempted(), error))?;
         let mut receipts = Vec::new();
         for (key, value) in records {
@@ -123,9 +122,9 @@ impl TestClient {
     }
 
     async fn read(&self, topic: &str) -> kafka_wire::Result<Vec<Vec<u8>>> {
-        let mut config = ConsumerConfig::default();
-        config.client = ClientConfig::bootstrap(&self.bootstrap)?;
-        config.isolation = Isolation::ReadCommitted;
+        let client = ClientConfig::bootstrap(&self.bootstrap)?;
+        let config =
+            ConsumerConfig { client, isolation: Isolation::ReadCommitted, ..ConsumerConfig::default() };
         let mut consumer = Consumer::new(config)?;
         let topic: Arc<str> = topic.into();
         let partitions = consumer.describe_topic(&topic).await?.partitions.len() as i32;

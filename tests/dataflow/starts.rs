@@ -18,9 +18,8 @@ fn admin(rig: &Rig) -> Admin {
 
 /// Commits offsets for the job's group, as some other program would.
 fn commit_for_group(rig: &Rig, offsets: [i64; 2]) {
-    let mut config = ConsumerConfig::default();
-    config.client = ClientConfig::bootstrap(&rig.broker.bootstrap()).unwrap();
-    config.group_id = Some("job".to_owned());
+    let client = ClientConfig::bootstrap(&rig.broker.bootstrap()).unwrap();
+    let config = ConsumerConfig { client, group_id: Some("job".to_owned()), ..ConsumerConfig::default() };
     let consumer = Consumer::new(config).unwrap();
     let offsets = (0..).zip(offsets).map(|(partition, offset)| {
         let committed = CommittedOffset { offset, leader_epoch: None, metadata: String::new() };

@@ -14,17 +14,16 @@ use super::{block_on, broker};
 const LONG: Duration = Duration::from_secs(30);
 
 pub(super) fn consumer(broker: &EmbeddedBroker, change: impl FnOnce(&mut ConsumerConfig)) -> Consumer {
-    let mut config = ConsumerConfig::default();
-    config.client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
-    config.fetch_max_wait = Duration::from_millis(50);
+    let client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
+    let fetch_max_wait = Duration::from_millis(50);
+    let mut config = ConsumerConfig { client, fetch_max_wait, ..ConsumerConfig::default() };
     change(&mut config);
     Consumer::new(config).unwrap()
 }
 
 fn producer(broker: &EmbeddedBroker, change: impl FnOnce(&mut ProducerConfig)) -> Producer {
-    let mut config = ProducerConfig::default();
-    config.client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
-    config.linger = Duration::ZERO;
+    let client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
+    let mut config = ProducerConfig { client, linger: Duration::ZERO, ..ProducerConfig::default() };
     change(&mut config);
     Producer::new(config).unwrap()
 }

@@ -37,9 +37,8 @@ pub(crate) fn values(broker: &EmbeddedBroker, partition: &TopicPartition) -> Vec
 /// Everything committed that a partition holds, up to its very end: a commit is answered before its markers
 /// are written.
 pub(crate) fn read(broker: &EmbeddedBroker, partition: &TopicPartition) -> Vec<Seen> {
-    let mut config = ConsumerConfig::default();
-    config.client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
-    config.isolation = Isolation::ReadCommitted;
+    let client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
+    let config = ConsumerConfig { client, isolation: Isolation::ReadCommitted, ..ConsumerConfig::default() };
     let mut consumer = Consumer::new(config).unwrap();
     consumer.assign([(partition.clone(), Position::Beginning)]).unwrap();
     let asked = consumer.list_offsets([(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted);

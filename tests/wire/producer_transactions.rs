@@ -131,9 +131,8 @@ fn lost_answers_of_every_call_change_nothing() {
             block_on(producer.commit()).unwrap();
         }
         assert_eq!(values(&broker, &at(0)), ["0", "1", "2", "3", "4"]);
-        let mut group = ConsumerConfig::default();
-        group.client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
-        group.group_id = Some("job".to_owned());
+        let client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
+        let group = ConsumerConfig { client, group_id: Some("job".to_owned()), ..ConsumerConfig::default() };
         let consumer = Consumer::new(group).unwrap();
         let committed = block_on(consumer.committed([TopicPartition::new("in", 0)])).unwrap();
         let committed = committed[0].1.as_ref().unwrap();
