@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kafka_wire::config::ProducerConfig;
+use kafka_wire::config::{ClientConfig, ProducerConfig};
 use kafka_wire::{Admin, ErrorCode, Isolation, TransactionalProducer};
 
 pub(crate) use self::transaction::KafkaTransaction;
 use crate::commit::{CommitStart, CommitStore, Session};
+use crate::config::Config;
 use crate::engine::control::BoxFuture;
 use crate::engine::{bridge, crash};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +64,7 @@ impl KafkaStore {
         let config = producer_config(start, &transactions)?;
         let attempted = || format!("start job \"{}\"", start.job);
         self.settle(start, &topic, config.transaction_timeout).await?;
-        let admin = Admin::new(config.client.clone()).map_err(|error| failed(attempted(), error))?;
+        let admin = admin(&start.config)?;
         let cluster = admin.describe_cluster().await.map_err(|error| failed(attempted(), error))?;
         manifest_topic::ensure(&admin, &topic, cluster.brokers.len()).await?;
         let producer = TransactionalProducer::new(&config).map_err(|error| failed(attempted(), error))?;
@@ -90,8 +91,7 @@ impl KafkaStore {
     /// of a job would else take it from each other for ever.
     async fn settle(&self, start: &CommitStart, topic: &str, timeout: Duration) -> Result<()> {
         let Some(last) = self.history().transaction.take() else { return Ok(()) };
-        let admin = Admin::from_properties(&start.config.kafka)
-            .map_err(|error| failed("find out who has fenced the job", error))?;
+        let admin = admin(&start.config)?;
         self.check_owner(start, &admin, topic).await?;
         if !last.is_fenced() {
             return Ok(());
@@ -164,6 +164,12 @@ fn producer_config(start: &CommitStart, transactional_id: &str) -> Result<Produc
         .map_err(|error| failed("read the configuration", error))?;
     config.transactional_id = Some(transactional_id.to_owned());
     Ok(config)
+}
+
+/// A client for administration of the cluster that the job's configuration names.
+pub(crate) fn admin(config: &Config) -> Result<Admin> {
+    let client = ClientConfig::from_properties(&config.kafka);
+    client.and_then(Admin::new).map_err(|error| failed("read the configuration", error))
 }
 
 /// An error of the Kafka client as one of a job. A restart from the manifest may help against everything that

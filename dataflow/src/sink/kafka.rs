@@ -4,10 +4,10 @@ mod writer;
 
 use std::sync::Arc;
 
-use kafka_wire::{Admin, ErrorCode};
+use kafka_wire::ErrorCode;
 
 use self::writer::KafkaWriter;
-use crate::commit::kafka::{KafkaTransaction, failed};
+use crate::commit::kafka::{KafkaTransaction, admin, failed};
 use crate::commit::{CommitStore, KafkaStore};
 use crate::engine::control::BoxFuture;
 use crate::engine::parcel::Data;
@@ -76,8 +76,7 @@ impl<E: Encode> KafkaSink<E> {
     async fn describe(&self, start: SinkStart) -> Result<Vec<OutputTopic>> {
         let attempted = || format!("write topic \"{}\"", self.topic);
         let transaction = self.transaction(start.transaction)?;
-        let admin =
-            Admin::from_properties(&start.config.kafka).map_err(|error| failed(attempted(), error))?;
+        let admin = admin(&start.config)?;
         let described = admin.describe_topics([&*self.topic]).await;
         let mut outputs = Vec::new();
         for (topic, found) in described.map_err(|error| failed(attempted(), error))? {

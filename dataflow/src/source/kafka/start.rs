@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kafka_wire::{Admin, ErrorCode, Isolation, OffsetSpec, Topic, TopicPartition};
 
-use crate::commit::kafka::failed;
+use crate::commit::kafka::{admin, failed};
 use crate::engine::ack::{Position, SplitId, SplitState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Prepared, SourceStart, StartAt};
@@ -13,8 +13,7 @@ use crate::time::START;
 
 /// Finds the splits of `topic`, with where each begins and, in a bounded run, ends.
 pub(super) async fn prepare(topic: Arc<str>, start: SourceStart) -> Result<Prepared> {
-    let admin = Admin::from_properties(&start.config.kafka)
-        .map_err(|error| failed(format!("read topic \"{topic}\""), error))?;
+    let admin = admin(&start.config)?;
     let opening = Opening { admin, topic, start };
     opening.prepare().await
 }
