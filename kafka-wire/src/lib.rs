@@ -1,4 +1,70 @@
-//! A native Kafka client in pure Rust.
+//! A Kafka client in pure Rust: producer, transactions, consumer of assigned partitions, and administration, for
+//! Kafka 3.9 to 4.3.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use kafka_wire::config::Properties;
+//! use kafka_wire::{Consumer, Position, Producer, Record, TopicPartition};
+//!
+//! # async fn example() -> kafka_wire::Result<()> {
+//! let mut properties = Properties::new();
+//! properties.set("bootstrap.servers", "localhost:9092")?;
+//! let producer = Producer::from_properties(&properties)?;
+//! let written = producer.send(Record::to("orders").partition(0).key("42").value("7.50")).await?;
+//! println!("written to {} at {:?}", written.partition, written.offset);
+//! producer.close(Duration::from_secs(5)).await?;
+//!
+//! let mut consumer = Consumer::from_properties("kafka.properties")?;
+//! consumer.assign([(TopicPartition::new("orders", 0), Position::Beginning)])?;
+//! let batch = consumer.poll(Duration::from_secs(1)).await?;
+//! for record in &batch {
+//!     println!("{}: {:?}", record.offset, record.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Settings have Java's names and meaning; [`config`] lists them, each default with its reason.
+//!
+//! # What is promised
+//!
+//! - **A record that is acknowledged is written once**, and records of one producer to one partition are in the order
+//!   in which they were sent, whatever breaks on the way: the producer is idempotent with `acks=all` by default.
+//! - **A record whose sending failed is not written**, unless [`Error::possibly_written`] says that nobody knows: the
+//!   answer was lost, and the time (`delivery.timeout.ms`) ran out. The client never guesses.
+//! - **A transaction is seen as a whole or not at all** by readers with `isolation.level=read_committed`; consumed
+//!   offsets can be part of it ([`Producer::send_offsets_to_transaction`]), and a newer producer with the same
+//!   `transactional.id` fences the older.
+//! - **A consumer hands out every record of its partitions in order**, checks every batch's checksum, and never skips
+//!   silently: where its position is gone, `auto.offset.reset` says what to do, and with `none` it is a `DataLoss`
+//!   error. What was polled and not committed is read again after a restart: at least once, unless offsets are part
+//!   of a transaction.
+//!
+//! # Errors
+//!
+//! An [`Error`] says what was attempted, with the numbers, the cause, and what to do. [`Error::kind`] tells who is at
+//! fault. What may pass is retried by the client itself, until the call's time is up; so an error that arrives is news:
+//! [`Error::is_fatal`] (make another client), [`Error::is_abortable`] (abort the transaction, go on),
+//! [`Error::is_retriable`] (trying again later may help).
+//!
+//! # Cancel safety
+//!
+//! Any future may be dropped at any time, and the client stays whole. Each method says under "Cancel safety" whether
+//! what it began goes on: a record that is enqueued is sent whether or not its receipt is awaited; a batch that a
+//! dropped poll would have returned is returned by the next; a dropped commit may be carried out.
+//!
+//! # Threads and runtimes
+//!
+//! Each client has one I/O thread of its own, which ends with its last handle. Handles need no async runtime: their
+//! futures are woken by it and run under any executor, and `…_blocking` methods serve plain threads. [`Producer`] and
+//! [`Admin`] are cheap to clone and work from many threads; a [`Consumer`] belongs to one at a time. Memory is bounded:
+//! `buffer.memory` for what is not sent yet, `queued.max.bytes` for what is not read yet.
+//!
+//! # Features
+//!
+//! All are on by default. `net`: sockets and the handles; without it the crate is the protocol machines alone, without
+//! tokio. `tls`: TLS 1.2 and 1.3 by rustls, with the system's certificates or a file's. `gzip`, `snappy`, `lz4`,
+//! `zstd`: the codecs. There is no C in any of them.
 
 // Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).
 #[cfg_attr(
