@@ -75,6 +75,14 @@ impl Child<'_> {
     /// # Panics
     /// When it cannot be started.
     pub fn start(&self, test: &str) -> Server {
+        self.start_under(&[], test)
+    }
+
+    /// As [`Self::start`], with more variables and a program that runs it, such as strace, before it.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_under(&self, prefix: &[&str], test: &str) -> Server {
         let set = |name: &str, value: &str| format!("{name}={value}");
         let binary = std::env::current_exe().expect("this binary");
         let mut arguments = vec![
@@ -87,6 +95,7 @@ impl Child<'_> {
             set("CHILD_EPOCH_RECORDS", &self.epoch_records.to_string()),
         ];
         arguments.extend(self.crash_at.map(|place| set("DATAFLOW_CRASH_AT", place)));
+        arguments.extend(prefix.iter().map(|part| (*part).to_owned()));
         arguments.push(binary.to_string_lossy().into_owned());
         arguments.extend(["--exact", test, "--nocapture"].map(str::to_owned));
         Server::start(self.folder, self.output, "env", &arguments).expect("the child")
@@ -123,7 +132,10 @@ pub fn run_child() {
         .and_then(|builder| builder.set("epoch.max.records", &get("EPOCH_RECORDS")))
         .and_then(ConfigBuilder::build)
         .expect("a configuration");
-    let settings = Settings { bounded: get("BOUNDED") == "true", ..Settings::from(&config) };
+    let mut settings = Settings { bounded: get("BOUNDED") == "true", ..Settings::from(&config) };
+    if let Ok(restarts) = variable("MAX_RESTARTS") {
+        settings.max_restarts = restarts.parse().expect("a number of restarts");
+    }
     let outcome = clicks(&get("INPUT"), &get("OUTPUT")).run(settings);
     tracing::info!(?outcome, "the job has ended");
     outcome.expect("a job that ends well");
