@@ -15,9 +15,10 @@ use crate::clicks::{Click, clicks};
 
 /// Users with clicks in every window.
 const USERS: u64 = 12;
-/// Event time from one click to the next: 200 clicks to a window.
-const STEP_MS: i64 = 50;
-/// Real time from one click to the next: 400 a second, two windows a second.
+/// Event time from one click to the next: 40 clicks to a window. With ten windows a second nearly every epoch has
+/// results, that a wrong commit could lose.
+const STEP_MS: i64 = 250;
+/// Real time from one click to the next: 400 a second.
 const PAUSE: Duration = Duration::from_micros(2_500);
 /// How far the sentinels lie ahead of the last click: they close its window, and theirs stays open.
 const SENTINEL_AHEAD_MS: i64 = 86_400_000;
