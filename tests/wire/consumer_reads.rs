@@ -226,3 +226,30 @@ fn a_truncated_log_stops_a_reader_that_must_not_lose_any() {
     consumer.seek(&partition("t"), kept).unwrap();
     assert_eq!(consumer.poll_blocking(LONG).unwrap_err().kind(), ErrorKind::DataLoss);
 }
+
+/// Polls, for else nothing moves, until `holds`; the other tests' bound on waiting is the bound here.
+fn poll_until(consumer: &mut Consumer, what: &str, holds: impl Fn(&Consumer) -> bool) {
+    let tries = LONG.as_millis() / 20;
+    for _ in 0..tries {
+        consumer.poll_blocking(Duration::from_millis(20)).unwrap();
+        if holds(consumer) {
+            return;
+        }
+    }
+    panic!("{what} did not come true");
+}
+
+#[test]
+fn a_partition_whose_broker_is_down_is_out_of_contact_until_it_answers_again() {
+    let broker = broker(Options { nodes: 2, ..Options::default() }.with_topic("t", 1));
+    broker.control(|cluster, now| cluster.move_leader(now, "t", 0, 1));
+    let mut consumer = consumer(&broker, |_| {});
+    let partition = partition("t");
+    assert!(!consumer.is_in_contact(&partition), "nothing was asked yet");
+    consumer.assign([(partition.clone(), Position::Beginning)]).unwrap();
+    poll_until(&mut consumer, "contact", |consumer| consumer.is_in_contact(&partition));
+    broker.control(|cluster, now| cluster.stop_node(now, 1));
+    poll_until(&mut consumer, "loss of contact", |consumer| !consumer.is_in_contact(&partition));
+    broker.control(|cluster, _| cluster.start_node(1));
+    poll_until(&mut consumer, "contact again", |consumer| consumer.is_in_contact(&partition));
+}

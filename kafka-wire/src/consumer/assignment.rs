@@ -105,6 +105,13 @@ impl Assigned {
         }
     }
 
+    /// No answer comes now: what is known of the log's ends may have become wrong.
+    pub(super) fn lose_contact(&mut self, buffers: &SharedBuffers, partition: &TopicPartition) {
+        if self.reported.take().is_some() {
+            buffers.lock().set_contact(partition, self.generation, false);
+        }
+    }
+
     /// Nothing more comes of this partition until it is assigned anew.
     pub(super) fn fail(&mut self, buffers: &SharedBuffers, partition: &TopicPartition, error: Error) {
         self.state = State::Failed;
@@ -218,7 +225,11 @@ impl Assigned {
         if matches!(self.state, State::Failed) {
             return;
         }
-        self.leader = core.cluster().leader(partition);
+        let leader = core.cluster().leader(partition);
+        if leader.map(|(broker, _)| broker) != self.leader.map(|(broker, _)| broker) {
+            self.lose_contact(buffers, partition);
+        }
+        self.leader = leader;
         if let Some(topic) = core.cluster().topic(&partition.topic) {
             self.not_found_since = None;
             let first_seen = *self.topic_id.get_or_insert(topic.id);

@@ -68,6 +68,8 @@ struct Slot {
     position: Option<OffsetAndEpoch>,
     /// Why no more comes, after the queue.
     failed: Option<Error>,
+    /// See [`Buffers::set_contact`].
+    in_contact: bool,
 }
 
 /// A step on its way to the application.
@@ -123,6 +125,7 @@ impl Buffers {
             is_ready: false,
             position: None,
             failed: None,
+            in_contact: false,
         };
         self.slots.insert(partition.clone(), slot);
         generation
@@ -253,6 +256,11 @@ impl Buffers {
         self.fatal.as_ref().or_else(|| self.slots.get(partition)?.failed.as_ref())
     }
 
+    /// See [`set_contact`](Self::set_contact).
+    pub(crate) fn is_in_contact(&self, partition: &TopicPartition) -> bool {
+        self.slots.get(partition).is_some_and(|slot| slot.in_contact)
+    }
+
     /// All partitions with their positions, where these are known.
     pub(crate) fn positions(&self) -> impl Iterator<Item = (&TopicPartition, OffsetAndEpoch)> {
         self.slots.iter().filter_map(|(partition, slot)| Some((partition, slot.position?)))
@@ -341,6 +349,13 @@ impl Buffers {
     #[cfg(test)]
     pub(crate) fn buffered_bytes(&self) -> usize {
         self.active_bytes + self.paused_bytes
+    }
+
+    /// Whether the partition's leader answers fetches, so that the ends of the log are known as they are.
+    pub(crate) fn set_contact(&mut self, partition: &TopicPartition, generation: Generation, is_in: bool) {
+        if let Some(slot) = self.current(partition, generation) {
+            slot.in_contact = is_in;
+        }
     }
 
     fn is_roomy(&self) -> bool {

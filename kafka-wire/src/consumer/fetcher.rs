@@ -159,9 +159,12 @@ impl Fetcher {
         if error.is_fatal() {
             self.buffers.lock().fail_all(error.clone());
             self.buffers.wake();
-        } else if !error.is_retriable() {
-            for (partition, assigned) in assignment.iter_mut() {
-                if assigned.leader.is_some_and(|(leader, _)| leader == broker) {
+            return;
+        }
+        for (partition, assigned) in assignment.iter_mut() {
+            if assigned.leader.is_some_and(|(leader, _)| leader == broker) {
+                assigned.lose_contact(&self.buffers, partition);
+                if !error.is_retriable() {
                     assigned.fail(&self.buffers, partition, error.clone());
                 }
             }
@@ -258,6 +261,9 @@ impl Fetcher {
         if steps.is_empty() && assigned.reported != Some(ends) {
             steps.push(Step { batch: None, from: from.offset, next: from, ends });
         }
+        if assigned.reported.is_none() {
+            self.buffers.lock().set_contact(&partition, assigned.generation, true);
+        }
         assigned.reported = Some(ends);
         if walked.next != from {
             assigned.advance(walked.next, self.config.max_partition_fetch_bytes);
@@ -321,6 +327,7 @@ impl Fetcher {
         core: &mut Core,
     ) {
         tracing::debug!(%partition, %code, "a fetch was refused");
+        assigned.lose_contact(&self.buffers, partition);
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             assigned.out_of_range();
             return;

@@ -298,6 +298,13 @@ impl Consumer {
         .await
     }
 
+    /// Whether the partition's leader answers: what batches said of the ends of its log still holds then. A
+    /// reader that has caught up with a broker that is down has not caught up with what comes after. A leader
+    /// that hangs is noticed after `request.timeout.ms`.
+    pub fn is_in_contact(&self, partition: &TopicPartition) -> bool {
+        self.buffers.lock().is_in_contact(partition)
+    }
+
     /// All positions that are known, in no order: what [`commit`](Self::commit) would commit.
     pub fn positions(&self) -> Vec<(TopicPartition, OffsetAndEpoch)> {
         let buffers = self.buffers.lock();

@@ -191,7 +191,8 @@ impl<D: Decode> Reader for KafkaReader<D> {
     }
 
     fn is_caught_up(&self, id: &SplitId) -> bool {
-        self.splits.iter().any(|split| split.id == *id && split.caught_up)
+        let split = self.splits.iter().find(|split| split.id == *id);
+        split.is_some_and(|split| split.caught_up && self.consumer.is_in_contact(&split.partition))
     }
 }
 
