@@ -6,6 +6,7 @@ mod consumer_faults;
 mod embedded;
 mod exactly_once;
 mod harness;
+mod jobs;
 mod kills;
 mod producer_faults;
 mod protocol;
