@@ -19,7 +19,7 @@ use tidewater_broker::{EmbeddedBroker, Options as BrokerOptions};
 
 use self::windows::Windows;
 use super::common::{Failure, Result, say};
-use crate::jobs;
+use crate::jobs::{self, OnPoison};
 
 /// How much is shown, and how.
 #[derive(Args)]
@@ -115,7 +115,7 @@ fn run_job(
 }
 
 fn start(config: &Config, state: &StateStore, settings: Settings) -> Result<JobHandle> {
-    let mut job = jobs::by_name("clicks", config, PoisonPolicy::Stop)?;
+    let mut job = jobs::by_name("clicks", config, OnPoison::Policy(PoisonPolicy::Stop))?;
     job.keep_state_in(state.clone());
     Ok(job.start(settings)?)
 }

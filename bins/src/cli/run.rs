@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::{Connection, Result, Stop, block_on, say};
 use super::control::{Control, Running};
-use crate::jobs;
+use crate::jobs::{self, OnPoison};
 
 /// What to run, and how.
 #[derive(Args)]
@@ -43,8 +43,11 @@ pub(super) struct Options {
     #[arg(long)]
     fresh: bool,
     /// What becomes of a record that cannot be read: the job stops and names it, or counts and skips it
-    #[arg(long, value_enum, default_value_t = OnPoison::Stop)]
-    on_poison: OnPoison,
+    #[arg(long, value_enum, default_value_t = Policy::Stop)]
+    on_poison: Policy,
+    /// Keep records that cannot be read: their values go to this topic, in the transaction of the results
+    #[arg(long, value_name = "TOPIC", conflicts_with = "on_poison")]
+    dead_letter: Option<String>,
     /// Where `jobs`, `status` and `stop` find running jobs
     #[arg(long, value_name = "DIR", env = super::control::FOLDER_VARIABLE)]
     control: Option<PathBuf>,
@@ -53,16 +56,17 @@ pub(super) struct Options {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum OnPoison {
+enum Policy {
     Stop,
     Skip,
 }
 
-impl OnPoison {
-    fn policy(self) -> PoisonPolicy {
-        match self {
-            Self::Stop => PoisonPolicy::Stop,
-            Self::Skip => PoisonPolicy::Skip,
+impl Options {
+    fn poison(&self) -> OnPoison {
+        match (&self.dead_letter, self.on_poison) {
+            (Some(topic), _) => OnPoison::DeadLetter(topic.clone()),
+            (None, Policy::Stop) => OnPoison::Policy(PoisonPolicy::Stop),
+            (None, Policy::Skip) => OnPoison::Policy(PoisonPolicy::Skip),
         }
     }
 }
@@ -81,6 +85,7 @@ fn start_at(text: &str) -> Result<StartAt, String> {
 
 /// Runs the job to its end, or until Ctrl-C, SIGTERM or `tidewater stop`: then it commits what it has read.
 pub(super) fn run(options: Options) -> Result<()> {
+    let poison = options.poison();
     let flags = [
         ("input.topic", options.input),
         ("output.topic", options.output),
@@ -89,7 +94,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         ("parallelism", options.parallelism.map(|workers| workers.to_string())),
     ];
     let config = options.connection.configure(&[], &flags)?.build()?;
-    let job = jobs::by_name(&options.job, &config, options.on_poison.policy())?;
+    let job = jobs::by_name(&options.job, &config, poison)?;
     let (bounded, start, fresh) = (options.bounded, options.start, options.fresh);
     let settings = Settings { bounded, start, fresh, ..Settings::from(&config) };
     block_on(async {

@@ -26,20 +26,19 @@ struct Total {
 
 pub(super) fn job(topics: Topics) -> Job {
     let mut job = Job::new("clicks");
-    job.source(
-        KafkaSource::json::<Click>(topics.input)
-            .poison(topics.poison)
-            .event_time(|click| click.ts)
-            .bounded_disorder(Duration::from_secs(2)),
-    )
-    .key_by(|click| click.user.clone())
-    .window(Tumbling::of(Duration::from_secs(10)))
-    .uid("clicks-per-user")
-    .aggregate(Count.and(Sum::of(|click: &Click| click.amount)))
-    .map(|window| {
-        let (count, sum) = window.value;
-        Total { user: window.key, start: window.start_ms, end: window.end_ms, count, sum }
-    })
-    .sink(KafkaSink::json(topics.output).key(|total: &Total| total.user.clone()));
+    let clicks = KafkaSource::json::<Click>(topics.input.as_str())
+        .event_time(|click| click.ts)
+        .bounded_disorder(Duration::from_secs(2));
+    topics
+        .read(&mut job, clicks)
+        .key_by(|click| click.user.clone())
+        .window(Tumbling::of(Duration::from_secs(10)))
+        .uid("clicks-per-user")
+        .aggregate(Count.and(Sum::of(|click: &Click| click.amount)))
+        .map(|window| {
+            let (count, sum) = window.value;
+            Total { user: window.key, start: window.start_ms, end: window.end_ms, count, sum }
+        })
+        .sink(KafkaSink::json(topics.output.as_str()).key(|total: &Total| total.user.clone()));
     job
 }

@@ -6,8 +6,9 @@ use super::Topics;
 
 pub(super) fn job(topics: Topics) -> Job {
     let mut job = Job::new("pass");
-    job.source(KafkaSource::string(topics.input).poison(topics.poison))
+    topics
+        .read(&mut job, KafkaSource::string(topics.input.as_str()))
         .map(|value| format!("processed-{}", value.to_uppercase()))
-        .sink(KafkaSink::string(topics.output));
+        .sink(KafkaSink::string(topics.output.as_str()));
     job
 }

@@ -138,3 +138,17 @@ fn a_poison_record_is_told_with_its_place() {
         [r#"{"user":"u","start":1760000000000,"end":1760000010000,"count":1,"sum":1.25}"#]
     );
 }
+
+#[test]
+fn a_poison_record_may_be_kept_in_a_dead_letter_topic() {
+    let cluster = Cluster::with_topics(&[("in", 1), ("out", 1), ("dead", 1)]);
+    let good = r#"{"user":"u","page":"/","type":"click","amount":1.25,"ts":1760000000000}"#;
+    cluster.run(&["produce", "in"], &format!("not a click\n{good}\n")).ok();
+    let run = ["run", "clicks", "--input", "in", "--output", "out", "--bounded", "--state", "memory:"];
+    cluster.run(&[&run[..], &["--dead-letter", "dead"]].concat(), "").ok();
+    assert_eq!(cluster.read("dead", "%v"), ["not a click"]);
+    assert_eq!(
+        cluster.read("out", "%v"),
+        [r#"{"user":"u","start":1760000000000,"end":1760000010000,"count":1,"sum":1.25}"#]
+    );
+}
