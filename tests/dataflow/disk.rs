@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use dataflow::testing::{TestClient, broker};
 use tidewater_tests::clicks::{Click, clicks};
-use tidewater_tests::crashes::{check, write};
+use tidewater_tests::crashes::{bounded, check, write};
 use tidewater_tests::jobs::Child;
 
 const CHILD: &str = "exactly_once::job_of_a_child";
@@ -40,16 +40,7 @@ fn run_with(child: &Child<'_>, fault: &str, max_restarts: u32) -> Option<i32> {
 
 /// A job killed behind its second commit, so that its folder and state are there.
 fn begun<'a>(bootstrap: &'a str, output: &'a str, folder: &'a Path) -> Child<'a> {
-    let job = Child {
-        bootstrap,
-        input: "clicks",
-        output,
-        folder,
-        workers: 1,
-        bounded: true,
-        epoch_records: 2_000,
-        crash_at: None,
-    };
+    let job = bounded(bootstrap, output, folder);
     let killed = Child { crash_at: Some("committed:2"), ..job.clone() };
     assert_eq!(killed.run(CHILD), Some(137), "{}", killed.log());
     job

@@ -107,9 +107,8 @@ impl Assigned {
 
     /// No answer comes now: what is known of the log's ends may have become wrong.
     pub(super) fn lose_contact(&mut self, buffers: &SharedBuffers, partition: &TopicPartition) {
-        if self.reported.take().is_some() {
-            buffers.lock().set_contact(partition, self.generation, false);
-        }
+        self.reported = None;
+        buffers.lock().set_contact(partition, self.generation, false);
     }
 
     /// Nothing more comes of this partition until it is assigned anew.
