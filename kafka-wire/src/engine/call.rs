@@ -58,36 +58,67 @@ pub(super) struct Call {
 
 /// Whether a request changes nothing, so that it does not matter if a lost one was executed.
 pub(super) fn is_read_only(api: ApiKey) -> bool {
+    use ApiKey::*;
     matches!(
         api,
-        ApiKey::ApiVersions
-            | ApiKey::DescribeCluster
-            | ApiKey::DescribeConfigs
-            | ApiKey::DescribeGroups
-            | ApiKey::Fetch
-            | ApiKey::FindCoordinator
-            | ApiKey::ListGroups
-            | ApiKey::ListOffsets
-            | ApiKey::Metadata
-            | ApiKey::OffsetFetch
-            | ApiKey::OffsetForLeaderEpoch
+        ApiVersions
+            | ConsumerGroupDescribe
+            | DescribeAcls
+            | DescribeClientQuotas
+            | DescribeCluster
+            | DescribeConfigs
+            | DescribeDelegationToken
+            | DescribeGroups
+            | DescribeLogDirs
+            | DescribeProducers
+            | DescribeQuorum
+            | DescribeShareGroupOffsets
+            | DescribeTopicPartitions
+            | DescribeTransactions
+            | DescribeUserScramCredentials
+            | Fetch
+            | FetchSnapshot
+            | FindCoordinator
+            | GetTelemetrySubscriptions
+            | ListConfigResources
+            | ListGroups
+            | ListOffsets
+            | ListPartitionReassignments
+            | ListTransactions
+            | Metadata
+            | OffsetFetch
+            | OffsetForLeaderEpoch
+            | ReadShareGroupState
+            | ReadShareGroupStateSummary
+            | ShareGroupDescribe
     )
 }
 
-/// Kafka's name of the APIs that this client calls.
+/// Kafka's name of an API.
 pub(super) fn api_name(api: ApiKey) -> &'static str {
     macro_rules! names {
         ($($api:ident)*) => {
             match api {
                 $(ApiKey::$api => stringify!($api),)*
-                _ => "request",
             }
         };
     }
     names! {
-        AddOffsetsToTxn AddPartitionsToTxn ApiVersions CreatePartitions CreateTopics DeleteRecords
-        DeleteTopics DescribeCluster DescribeConfigs DescribeGroups EndTxn Fetch FindCoordinator
-        Heartbeat IncrementalAlterConfigs InitProducerId JoinGroup LeaveGroup ListGroups ListOffsets
-        Metadata OffsetCommit OffsetFetch OffsetForLeaderEpoch Produce SyncGroup TxnOffsetCommit
+         AddOffsetsToTxn AddPartitionsToTxn AddRaftVoter AllocateProducerIds AlterClientQuotas AlterConfigs
+         AlterPartition AlterPartitionReassignments AlterReplicaLogDirs AlterShareGroupOffsets
+         AlterUserScramCredentials ApiVersions AssignReplicasToDirs BeginQuorumEpoch BrokerHeartbeat
+         BrokerRegistration ConsumerGroupDescribe ConsumerGroupHeartbeat ControllerRegistration CreateAcls
+         CreateDelegationToken CreatePartitions CreateTopics DeleteAcls DeleteGroups DeleteRecords
+         DeleteShareGroupOffsets DeleteShareGroupState DeleteTopics DescribeAcls DescribeClientQuotas
+         DescribeCluster DescribeConfigs DescribeDelegationToken DescribeGroups DescribeLogDirs
+         DescribeProducers DescribeQuorum DescribeShareGroupOffsets DescribeTopicPartitions
+         DescribeTransactions DescribeUserScramCredentials ElectLeaders EndQuorumEpoch EndTxn Envelope
+         ExpireDelegationToken Fetch FetchSnapshot FindCoordinator GetTelemetrySubscriptions Heartbeat
+         IncrementalAlterConfigs InitProducerId InitializeShareGroupState JoinGroup LeaveGroup
+         ListConfigResources ListGroups ListOffsets ListPartitionReassignments ListTransactions Metadata
+         OffsetCommit OffsetDelete OffsetFetch OffsetForLeaderEpoch Produce PushTelemetry ReadShareGroupState
+         ReadShareGroupStateSummary RemoveRaftVoter RenewDelegationToken SaslAuthenticate SaslHandshake
+         ShareAcknowledge ShareFetch ShareGroupDescribe ShareGroupHeartbeat SyncGroup TxnOffsetCommit
+         UnregisterBroker UpdateFeatures UpdateRaftVoter Vote WriteShareGroupState WriteTxnMarkers
     }
 }

@@ -85,6 +85,13 @@ pub fn check_response(api: ApiKey, version: i16, body: &Bytes) -> Result<()> {
     check(shapes::RESPONSES, body, &Subject { api, kind: "answer", version })
 }
 
+/// Whether the first field of an answer is `throttle_time_ms`, as in most APIs.
+pub fn begins_with_throttle_time(api: ApiKey, version: i16) -> bool {
+    let shape = find(shapes::RESPONSES, api as i16, version);
+    let first = shape.and_then(|shape| shape.fields.iter().find(|field| contains(field.versions, version)));
+    first.is_some_and(|field| field.name == "ThrottleTimeMs")
+}
+
 struct Subject {
     api: ApiKey,
     kind: &'static str,
@@ -97,10 +104,13 @@ impl fmt::Display for Subject {
     }
 }
 
-fn check(shapes: &[Shape], body: &Bytes, subject: &Subject) -> Result<()> {
-    let key = subject.api as i16;
-    let found = shapes.binary_search_by_key(&key, |shape| shape.api_key).ok().map(|index| &shapes[index]);
-    let Some(shape) = found.filter(|shape| contains(shape.versions, subject.version)) else {
+fn find(shapes: &'static [Shape], api_key: i16, version: i16) -> Option<&'static Shape> {
+    let index = shapes.binary_search_by_key(&api_key, |shape| shape.api_key).ok()?;
+    Some(&shapes[index]).filter(|shape| contains(shape.versions, version))
+}
+
+fn check(shapes: &'static [Shape], body: &Bytes, subject: &Subject) -> Result<()> {
+    let Some(shape) = find(shapes, subject.api as i16, subject.version) else {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!("decode {subject}: there is no such version"),
@@ -280,6 +290,25 @@ mod tests {
         for presence in [0, 2, 0x7f, 0xfe, 0x80] {
             let error = check(body(presence, &cursor)).unwrap_err();
             assert!(error.to_string().contains("says whether a struct is there"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_looked_for_only_where_the_answer_begins_with_one() {
+        for (api, first) in [
+            (ApiKey::CreateTopics, 2),
+            (ApiKey::DescribeGroups, 1),
+            (ApiKey::Fetch, 4),
+            (ApiKey::ListOffsets, 2),
+            (ApiKey::Metadata, 3),
+            (ApiKey::OffsetFetch, 3),
+        ] {
+            assert!(begins_with_throttle_time(api, first), "{api:?}");
+            assert!(!begins_with_throttle_time(api, first - 1), "{api:?}");
+        }
+        for api in [ApiKey::DescribeQuorum, ApiKey::OffsetDelete, ApiKey::Produce, ApiKey::SaslHandshake] {
+            let versions = api.valid_versions();
+            assert!((versions.min..=versions.max).all(|version| !begins_with_throttle_time(api, version)));
         }
     }
 
