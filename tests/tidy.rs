@@ -9,7 +9,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
     &["error", "time"],
     &["reply"],
     &["protocol"],
-    &["record"],
+    &["record", "security"],
     &["config"],
     &["connection", "cluster"],
     &["engine"],

@@ -18,6 +18,7 @@ pub use properties::Properties;
 pub use security::{Security, TlsConfig, TrustedRoots};
 
 use crate::error::Result;
+pub use crate::security::Secret;
 pub use crate::time::Backoff;
 use parse::Reader;
 
