@@ -13,7 +13,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
     &["config"],
     &["connection", "cluster"],
     &["engine"],
-    &["txn"],
+    &["group", "txn"],
     &["producer", "consumer", "admin"],
     &["net"],
 ];

@@ -3,6 +3,7 @@
 //! Defaults are those of Kafka 4.3's Java client unless a field says otherwise and why.
 
 mod consumer;
+mod group;
 mod names;
 mod parse;
 mod producer;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use consumer::{ConsumerConfig, OffsetReset};
+pub use group::{GroupConfig, GroupProtocol, Strategy};
 pub use producer::ProducerConfig;
 pub use properties::Properties;
 pub use security::{Security, TlsConfig, TrustedRoots};

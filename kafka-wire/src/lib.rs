@@ -84,6 +84,8 @@ mod consumer;
 pub mod engine;
 mod error;
 mod error_code;
+#[allow(dead_code, reason = "driven by the handle, or by tests")]
+mod group;
 #[cfg(feature = "net")]
 mod net;
 #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the handle fills the accumulator"))]
@@ -107,6 +109,7 @@ pub use admin::topics::NewTopic;
 pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
 pub use consumer::{FetchedBatch, OffsetAndEpoch, Position};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
+pub use group::GroupMembershipOperation;
 #[cfg(feature = "net")]
 pub use net::admin::{Admin, Results};
 #[cfg(feature = "net")]

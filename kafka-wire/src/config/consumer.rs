@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::parse::Reader;
-use super::{ClientConfig, Properties};
+use super::{ClientConfig, GroupConfig, Properties};
 use crate::error::Result;
 use crate::types::Isolation;
 
@@ -24,6 +24,8 @@ pub struct ConsumerConfig {
     pub client: ClientConfig,
     /// `group.id`: whose committed offsets are read and written.
     pub group_id: Option<String>,
+    /// How this consumer is a member of that group, when it subscribes.
+    pub group: GroupConfig,
     /// `auto.offset.reset`. Default latest.
     pub auto_offset_reset: OffsetReset,
     /// `isolation.level`. Default `read_committed`, unlike Java: what an aborted transaction wrote was never
@@ -60,6 +62,7 @@ impl Default for ConsumerConfig {
         Self {
             client: ClientConfig::default(),
             group_id: None,
+            group: GroupConfig::default(),
             auto_offset_reset: OffsetReset::Latest,
             isolation: Isolation::ReadCommitted,
             enable_auto_commit: false,
@@ -86,6 +89,7 @@ impl ConsumerConfig {
         Ok(Self {
             client: ClientConfig::read(&reader)?,
             group_id: reader.text("group.id").filter(|id| !id.is_empty()).map(str::to_owned),
+            group: GroupConfig::read(&reader)?,
             auto_offset_reset: reader.choice(
                 "auto.offset.reset",
                 default.auto_offset_reset,

@@ -25,14 +25,20 @@ pub(super) const READ: &[&str] = &[
     "fetch.max.wait.ms",
     "fetch.min.bytes",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
     "isolation.level",
     "linger.ms",
     "max.block.ms",
     "max.in.flight.requests.per.connection",
     "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
     "max.poll.records",
     "max.request.size",
     "metadata.max.age.ms",
+    "partition.assignment.strategy",
     "partitioner.ignore.keys",
     "queued.max.bytes",
     "reconnect.backoff.max.ms",
@@ -41,6 +47,7 @@ pub(super) const READ: &[&str] = &[
     "retry.backoff.max.ms",
     "retry.backoff.ms",
     "security.protocol",
+    "session.timeout.ms",
     "socket.connection.setup.timeout.ms",
     "ssl.endpoint.identification.algorithm",
     "ssl.truststore.certificates",
@@ -65,14 +72,9 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "client.dns.lookup",
     "enable.metrics.push",
     "exclude.internal.topics",
-    "group.instance.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "heartbeat.interval.ms",
     "interceptor.classes",
     "key.deserializer",
     "key.serializer",
-    "max.poll.interval.ms",
     "metadata.max.idle.ms",
     "metadata.recovery.rebootstrap.trigger.ms",
     "metadata.recovery.strategy",
@@ -80,7 +82,6 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "metrics.num.samples",
     "metrics.recording.level",
     "metrics.sample.window.ms",
-    "partition.assignment.strategy",
     "partitioner.adaptive.partitioning.enable",
     "partitioner.availability.timeout.ms",
     "partitioner.class",
@@ -133,7 +134,6 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "sasl.oauthbearer.token.endpoint.url",
     "security.providers",
     "send.buffer.bytes",
-    "session.timeout.ms",
     "share.acknowledgement.mode",
     "share.acquire.mode",
     "socket.connection.setup.timeout.max.ms",
@@ -152,6 +152,11 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "value.deserializer",
     "value.serializer",
 ];
+
+/// A Java class without its package: what is compared, since packages move.
+pub(super) fn short_class_name(name: &str) -> &str {
+    name.rsplit(['.', '$']).next().unwrap_or(name)
+}
 
 /// Whether a value of this name must never be shown.
 pub(super) fn is_secret(name: &str) -> bool {
