@@ -1,6 +1,7 @@
 //! One module per API, or per few that belong together. Each says in its head which versions it serves and
 //! where it differs from Kafka 4.3.
 
+mod acls;
 mod configs;
 mod coordinators;
 mod delete_records;
@@ -13,6 +14,8 @@ mod topics;
 mod transactions;
 mod versions;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_wire::protocol::header::{ReceivedRequest, encode_response};
 use kafka_wire::protocol::messages::{self as wire};
@@ -21,8 +24,12 @@ use kafka_wire::{ErrorCode, TopicId};
 use uuid::Uuid;
 
 use self::fetch::Pending;
+use crate::authorizer::{Authorizer, CLUSTER_NAME, Operation, ResourceType, Who};
 use crate::cluster::{Cluster, ConnectionId, Now};
 use crate::faults::Injected;
+
+/// What the field of allowed operations holds when nobody asked.
+const NOT_ASKED: i32 = i32::MIN;
 
 /// Who asks what, and when.
 #[derive(Clone, Debug)]
@@ -30,6 +37,12 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     pub(crate) node: i32,
     pub(crate) connection: ConnectionId,
+    /// Who asks: type and name, such as `User:ANONYMOUS`.
+    pub(crate) principal: Arc<str>,
+    /// The address that the request comes from.
+    pub(crate) host: Arc<str>,
+    /// The access control lists at the time of the request.
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) api: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
@@ -44,6 +57,33 @@ impl Context {
 
     pub(crate) fn injected_for_partition(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
         self.injected.as_ref()?.for_partition(topic, partition)
+    }
+
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who { principal: &self.principal, host: &self.host }
+    }
+
+    /// Refuses what the asking principal may not do.
+    ///
+    /// # Errors
+    /// The code of the resource's type, such as `GROUP_AUTHORIZATION_FAILED`.
+    pub(crate) fn authorize(
+        &self,
+        operation: Operation,
+        resource_type: ResourceType,
+        name: &str,
+    ) -> Result<(), ErrorCode> {
+        self.authorizer.check(self.who(), operation, resource_type, name)
+    }
+
+    /// As [`Context::authorize`], on the cluster.
+    pub(crate) fn authorize_cluster(&self, operation: Operation) -> Result<(), ErrorCode> {
+        self.authorize(operation, ResourceType::Cluster, CLUSTER_NAME)
+    }
+
+    /// What the asking principal may do with a resource, as bits (KIP-430); "not asked" unless `wanted`.
+    pub(crate) fn allowed_operations(&self, wanted: bool, resource_type: ResourceType, name: &str) -> i32 {
+        if wanted { self.authorizer.allowed_operations(self.who(), resource_type, name) } else { NOT_ASKED }
     }
 
     /// The answer as a frame.
@@ -95,6 +135,9 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::DeleteRecords => with(cluster, context, request, delete_records::handle),
         ApiKey::DescribeConfigs => with(cluster, context, request, configs::describe),
         ApiKey::IncrementalAlterConfigs => with(cluster, context, request, configs::incremental_alter),
+        ApiKey::DescribeAcls => with(cluster, context, request, acls::describe),
+        ApiKey::CreateAcls => with(cluster, context, request, acls::create),
+        ApiKey::DeleteAcls => with(cluster, context, request, acls::delete),
         ApiKey::FindCoordinator => with(cluster, context, request, coordinators::find),
         ApiKey::InitProducerId => with(cluster, context, request, transactions::init_producer_id),
         ApiKey::AddPartitionsToTxn => with(cluster, context, request, transactions::add_partitions),

@@ -4,6 +4,7 @@
 //! Inside is no socket, clock, thread or random source; with a data folder there are files.
 
 mod commands;
+mod connection;
 mod restore;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,9 +19,10 @@ use kafka_wire::{ErrorCode, TopicId};
 
 use crate::api::fetch::Pending;
 use crate::api::{self, Answer, Context};
+use crate::authorizer::Authorizer;
 use crate::batch::end_marker;
 use crate::error::{Failure, fail};
-use crate::faults::{Action, Fault, Faults, Injected};
+use crate::faults::{Action, Fault, Faults};
 use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
 use crate::options::Options;
@@ -28,6 +30,9 @@ use crate::sessions::FetchSessions;
 use crate::topic_config::{self, TopicConfig};
 use crate::topics::{Topics, check_name};
 use crate::transactions::{Completion, Transactions};
+
+use self::connection::Connection;
+pub use self::connection::Peer;
 
 /// How often the size of partitions is looked at: memory is short sooner than disks.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,9 +112,11 @@ pub struct Cluster {
     pub(crate) groups: Groups,
     pub(crate) sessions: FetchSessions,
     pub(crate) faults: Faults,
+    /// Shared with the requests that wait.
+    pub(crate) authorizer: Arc<Authorizer>,
     /// Coordinators that were moved, by key type and key.
     coordinators: BTreeMap<(i8, String), i32>,
-    connections: BTreeMap<ConnectionId, i32>,
+    connections: BTreeMap<ConnectionId, Connection>,
     parked: BTreeMap<ConnectionId, Parked>,
     output: VecDeque<Output>,
     journal: Journal,
@@ -140,11 +147,16 @@ impl Cluster {
         self.nodes.get(&node).is_some_and(|node| node.is_up)
     }
 
-    /// A client connected to `node`.
+    /// A client connected to `node`, from this machine and without a certificate.
     pub fn handle_connected(&mut self, node: i32) -> ConnectionId {
+        self.handle_connected_from(node, Peer::default())
+    }
+
+    /// A client connected to `node`.
+    pub fn handle_connected_from(&mut self, node: i32, peer: Peer) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.connections.insert(connection, node);
+        self.connections.insert(connection, Connection::new(node, peer));
         connection
     }
 
@@ -196,7 +208,8 @@ impl Cluster {
     }
 
     fn receive(&mut self, now: Now, connection: ConnectionId, frame: Bytes, judge: bool) {
-        let Some(&node) = self.connections.get(&connection) else { return };
+        let Some(from) = self.connections.get(&connection) else { return };
+        let node = from.node;
         let request = match read_request(&frame) {
             Ok(request) => request,
             Err(error) => {
@@ -223,7 +236,7 @@ impl Cluster {
             }
             _ => {}
         }
-        let context = Context::new(now, node, connection, &request, injected);
+        let Some(context) = self.context(now, connection, &request, injected) else { return };
         let answer = api::handle(self, &context, request);
         self.deliver(now, &context, answer, action);
     }
@@ -556,24 +569,4 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
-}
-
-impl Context {
-    fn new(
-        now: Now,
-        node: i32,
-        connection: ConnectionId,
-        request: &kafka_wire::protocol::header::ReceivedRequest,
-        injected: Option<Injected>,
-    ) -> Self {
-        Self {
-            now,
-            node,
-            connection,
-            api: request.api,
-            version: request.version,
-            correlation_id: request.correlation_id,
-            injected,
-        }
-    }
 }

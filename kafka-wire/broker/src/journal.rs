@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::groups::CommittedOffset;
+use crate::setting::Setting;
 use crate::transactions::Transaction;
 
 /// The file is rewritten when it has grown to this, and to four times what it was after the last rewrite.
@@ -47,6 +48,8 @@ pub(crate) enum Entry {
     ProducerIds { next: i64 },
     /// A transactional id as it is now.
     Transaction(Box<Transaction>),
+    /// What an administrator set.
+    Setting(Box<Setting>),
 }
 
 /// The file, or nothing when all is in memory.

@@ -23,6 +23,7 @@
 //! them go; with one, what is deleted leaves the index but not the file.
 
 mod api;
+mod authorizer;
 mod batch;
 mod cluster;
 mod error;
@@ -34,6 +35,7 @@ mod log;
 mod options;
 mod producers;
 mod sessions;
+mod setting;
 mod topic_config;
 mod topics;
 mod transactions;
@@ -41,7 +43,8 @@ mod transactions;
 pub use kafka_wire::ErrorCode;
 pub use kafka_wire::protocol::messages::ApiKey;
 
-pub use self::cluster::{Cluster, ConnectionId, Now, Output};
+pub use self::authorizer::{Acl, AuthorizerOptions, Operation, PatternType, ResourceType};
+pub use self::cluster::{Cluster, ConnectionId, Now, Output, Peer};
 pub use self::faults::{Action, Rule, RuleId};
 pub use self::listen::EmbeddedBroker;
 pub use self::options::{Options, TopicOptions, TransactionVersion};

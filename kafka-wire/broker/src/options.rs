@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::authorizer::AuthorizerOptions;
+
 /// Which transaction protocol the cluster has finalized (feature `transaction.version`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TransactionVersion {
@@ -69,6 +71,8 @@ pub struct Options {
     pub auto_create_topics: bool,
     /// Partitions of a topic whose creator did not say (`num.partitions`); 1 by default.
     pub default_partitions: i32,
+    /// Who may do what; everybody everything by default, as in Kafka.
+    pub authorizer: Option<AuthorizerOptions>,
     /// The transaction protocol offered; version 2 by default.
     pub transaction_version: TransactionVersion,
     /// How long the end of a transaction is prepared before its markers are written; 0 by default. Until then
@@ -90,6 +94,7 @@ impl Default for Options {
             topics: Vec::new(),
             auto_create_topics: true,
             default_partitions: 1,
+            authorizer: None,
             transaction_version: TransactionVersion::V2,
             marker_delay: Duration::ZERO,
             transaction_max_timeout: Duration::from_secs(15 * 60),

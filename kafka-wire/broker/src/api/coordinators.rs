@@ -5,6 +5,7 @@ use kafka_wire::protocol::messages::find_coordinator_response::Coordinator;
 use kafka_wire::protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
 use super::{Answer, Context, text};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, fail};
 
@@ -54,6 +55,8 @@ fn locate(
             format!("coordinators of key type {key_type} are not served"),
         );
     }
+    let kind = if key_type == 1 { ResourceType::TransactionalId } else { ResourceType::Group };
+    context.authorize(Operation::Describe, kind, key)?;
     let id = cluster.coordinator(key_type, key);
     match cluster.nodes.get(&id).filter(|node| node.is_up) {
         Some(node) => Ok((id, node.host.clone(), i32::from(node.port))),

@@ -7,6 +7,7 @@ use kafka_wire::protocol::messages::delete_records_response::{
 use kafka_wire::protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Answer, Context};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, fail};
 
@@ -38,6 +39,7 @@ fn delete(
     if let Some(code) = context.injected_for_request() {
         return Err(code.into());
     }
+    context.authorize(Operation::Delete, ResourceType::Topic, topic)?;
     let found = cluster.topics.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if !found.config.value("cleanup.policy").contains("delete") {
         return fail(ErrorCode::POLICY_VIOLATION, "records of a topic without cleanup.policy=delete");

@@ -15,6 +15,7 @@ use kafka_wire::{ErrorCode, TopicId};
 
 use self::encode::encode;
 use super::{Answer, Context};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::producers::AbortedTransaction;
 use crate::sessions::{Told, Wanted};
@@ -217,6 +218,7 @@ fn find<'a>(
     if let Some(code) = context.injected_for_partition(name, wanted.partition) {
         return Err((code, None));
     }
+    context.authorize(Operation::Read, ResourceType::Topic, name).map_err(|code| (code, None))?;
     let Some(partition) = cluster.topics.partition(name, wanted.partition) else {
         return Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
     };

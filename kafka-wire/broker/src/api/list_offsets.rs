@@ -19,6 +19,7 @@ use kafka_wire::protocol::messages::{
 use kafka_wire::record::batches;
 
 use super::{Answer, Context};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, fail};
 use crate::log::Log;
@@ -130,6 +131,7 @@ fn find<'a>(
     if let Some(code) = context.injected_for_partition(topic, index) {
         return Err(code.into());
     }
+    context.authorize(Operation::Describe, ResourceType::Topic, topic)?;
     let partition = cluster.topics.partition(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if leader_epoch >= 0 && leader_epoch < partition.leader_epoch {
         return Err(ErrorCode::FENCED_LEADER_EPOCH.into());

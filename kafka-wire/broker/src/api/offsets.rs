@@ -15,6 +15,7 @@ use kafka_wire::protocol::messages::{
 };
 
 use super::{Answer, Context, text, topic_name};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::groups::CommittedOffset;
@@ -27,12 +28,14 @@ const BATCHED_FROM: i16 = 8;
 /// Judges one offset to commit, and what it becomes.
 pub(super) fn check_offset(
     cluster: &Cluster,
+    context: &Context,
     topic: &str,
     partition: i32,
     offset: i64,
     leader_epoch: i32,
     metadata: Option<&str>,
 ) -> Result<CommittedOffset, ErrorCode> {
+    context.authorize(Operation::Read, ResourceType::Topic, topic)?;
     let metadata = metadata.unwrap_or_default();
     if cluster.topics.partition(topic, partition).is_none() {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -56,6 +59,7 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
                 Some(code) => Err(code),
                 None => check_offset(
                     cluster,
+                    context,
                     &topic.name,
                     index,
                     asked.committed_offset,
@@ -80,6 +84,7 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
 
 /// Whether the member may commit: without members in the group only those without a generation may.
 fn check_member(cluster: &Cluster, context: &Context, request: &OffsetCommitRequest) -> Result<(), Failure> {
+    context.authorize(Operation::Read, ResourceType::Group, &request.group_id)?;
     cluster.check_coordinator(context, 0, &request.group_id)?;
     if request.generation_id_or_member_epoch >= 0 {
         return Err(refuse_member(cluster, &request.group_id).into());
@@ -136,6 +141,11 @@ pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFet
     context.answer(&answer)
 }
 
+fn may_read(cluster: &Cluster, context: &Context, group: &str) -> Result<(), Failure> {
+    context.authorize(Operation::Describe, ResourceType::Group, group)?;
+    cluster.check_coordinator(context, 0, group)
+}
+
 /// What is known of one partition's offset.
 struct Known {
     index: i32,
@@ -174,7 +184,10 @@ fn offsets_of(
     wanted: Option<Vec<(String, Vec<i32>)>>,
     require_stable: bool,
 ) -> (i16, Topics) {
-    let refused = cluster.check_coordinator(context, 0, group).err().map(|failure| failure.code.code());
+    let refused = may_read(cluster, context, group).err().map(|failure| failure.code.code());
+    let may_describe = |topic: &str| {
+        context.authorize(Operation::Describe, ResourceType::Topic, topic).map_err(ErrorCode::code)
+    };
     let wanted = wanted.unwrap_or_else(|| {
         let mut all: Vec<(String, Vec<i32>)> = Vec::new();
         for offset in cluster.groups.get(group).into_iter().flat_map(|group| group.offsets()) {
@@ -183,9 +196,11 @@ fn offsets_of(
                 None => all.push((offset.topic.clone(), vec![offset.partition])),
             }
         }
+        all.retain(|(topic, _)| may_describe(topic).is_ok());
         all
     });
     let topics = wanted.into_iter().map(|(topic, partitions)| {
+        let refused = refused.or_else(|| may_describe(&topic).err());
         let known = partitions.into_iter().map(|index| {
             let none = Known { index, offset: -1, leader_epoch: -1, metadata: String::new(), error_code: 0 };
             if let Some(error_code) = refused {

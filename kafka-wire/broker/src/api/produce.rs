@@ -15,6 +15,7 @@ use kafka_wire::protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 use kafka_wire::{Codec, ErrorCode, ProducerIdentity, TopicId};
 
 use super::{Answer, Context, text};
+use crate::authorizer::{Operation, ResourceType};
 use crate::batch::{Header, checksum_matches};
 use crate::cluster::Cluster;
 use crate::error::{Failure, fail};
@@ -125,6 +126,10 @@ fn append(
     if let Some(code) = context.injected_for_partition(topic, index) {
         return Err(code.into());
     }
+    if let Some(id) = &request.transactional_id {
+        context.authorize(Operation::Write, ResourceType::TransactionalId, id)?;
+    }
+    context.authorize(Operation::Write, ResourceType::Topic, topic)?;
     if !(-1..=1).contains(&request.acks) {
         return fail(ErrorCode::INVALID_REQUIRED_ACKS, format!("acks is {}, not 0, 1 or -1", request.acks));
     }

@@ -16,6 +16,7 @@ use kafka_wire::protocol::messages::{
 use kafka_wire::{ErrorCode, TopicId};
 
 use super::{Answer, Context, configs, text, topic_name, uuid_of};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, code_of, fail};
 use crate::journal::Entry;
@@ -52,6 +53,7 @@ fn create_one(
     if let Some(code) = context.injected_for_request() {
         return Err(code.into());
     }
+    may_create(context, &topic.name)?;
     let (partitions, factor) = size(cluster, topic)?;
     let mut entries = BTreeMap::new();
     for config in &topic.configs {
@@ -77,6 +79,13 @@ fn create_one(
         }
     }
     Ok(id)
+}
+
+/// A topic may be created by who may create topics in the cluster, or this one.
+pub(super) fn may_create(context: &Context, topic: &str) -> Result<(), ErrorCode> {
+    context
+        .authorize_cluster(Operation::Create)
+        .or_else(|_| context.authorize(Operation::Create, ResourceType::Topic, topic))
 }
 
 /// Partitions and replication factor that a topic asks for; −1 means the broker's default.
@@ -147,7 +156,12 @@ pub(super) fn delete(cluster: &mut Cluster, context: &Context, request: DeleteTo
         };
         let result = match (context.injected_for_request(), &found) {
             (Some(code), _) => Err(code.into()),
-            (None, Some((name, _))) => cluster.delete_topic(name),
+            (None, Some((name, _))) => {
+                match context.authorize(Operation::Delete, ResourceType::Topic, name) {
+                    Ok(()) => cluster.delete_topic(name),
+                    Err(code) => Err(code.into()),
+                }
+            }
             (None, None) if name.is_some() => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
             (None, None) => Err(ErrorCode::UNKNOWN_TOPIC_ID.into()),
         };
@@ -191,6 +205,7 @@ fn grow(
     if let Some(code) = context.injected_for_request() {
         return Err(code.into());
     }
+    context.authorize(Operation::Alter, ResourceType::Topic, &topic.name)?;
     let found = cluster.topics.get(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let current = found.partitions.len() as i32;
     if !(current + 1..=100_000).contains(&topic.count) {

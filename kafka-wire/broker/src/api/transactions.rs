@@ -23,6 +23,7 @@ use kafka_wire::{ErrorCode, ProducerIdentity};
 
 use super::offsets::{check_offset, refuse_member};
 use super::{Answer, Context, text, topic_name};
+use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::journal::Entry;
@@ -70,6 +71,7 @@ fn init(
         return Err(code.into());
     }
     let Some(id) = request.transactional_id.as_ref().map(|id| id.to_string()) else {
+        may_write_idempotently(context)?;
         let id = cluster.transactions.assign_producer_id();
         cluster.record(Entry::ProducerIds { next: id + 1 });
         return Ok(ProducerIdentity { id, epoch: 0 });
@@ -77,6 +79,7 @@ fn init(
     if id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST.into());
     }
+    context.authorize(Operation::Write, ResourceType::TransactionalId, &id)?;
     cluster.check_coordinator(context, TRANSACTION, &id)?;
     let timeout_max = cluster.options.transaction_max_timeout.as_millis();
     let in_range = u128::try_from(request.transaction_timeout_ms).is_ok_and(|ms| ms > 0 && ms <= timeout_max);
@@ -89,6 +92,20 @@ fn init(
     let result = cluster.transactions.init(now, &id, request.transaction_timeout_ms, expected);
     cluster.save_transaction(&id);
     Ok(result?)
+}
+
+/// Who may write to any topic may have a producer id.
+fn may_write_idempotently(context: &Context) -> Result<(), ErrorCode> {
+    if context.authorizer.allows_any(context.who(), Operation::Write, ResourceType::Topic) {
+        return Ok(());
+    }
+    context.authorize_cluster(Operation::IdempotentWrite)
+}
+
+/// Whether this is the coordinator of a transactional id that the principal may write with.
+fn check_owner(cluster: &Cluster, context: &Context, id: &str) -> Result<(), Failure> {
+    context.authorize(Operation::Write, ResourceType::TransactionalId, id)?;
+    cluster.check_coordinator(context, TRANSACTION, id)
 }
 
 pub(super) fn add_partitions(
@@ -131,8 +148,9 @@ fn add(
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let each = || topics.iter().flat_map(|it| it.partitions.iter().map(|&index| (it.name.as_str(), index)));
     let unknown = |cluster: &Cluster, topic: &str, index| cluster.topics.partition(topic, index).is_none();
-    let any_unknown = each().any(|(topic, index)| unknown(cluster, topic, index));
-    let outcome = match cluster.check_coordinator(context, TRANSACTION, id) {
+    let refusal = |topic: &str| context.authorize(Operation::Write, ResourceType::Topic, topic).err();
+    let any_unknown = each().any(|(topic, index)| unknown(cluster, topic, index) || refusal(topic).is_some());
+    let outcome = match check_owner(cluster, context, id) {
         Err(failure) => Err(failure.code),
         Ok(()) if any_unknown => Ok(()),
         Ok(()) if verify_only => {
@@ -151,6 +169,7 @@ fn add(
         let injected = context.injected_for_partition(topic, index);
         match injected.map_or(outcome, Err) {
             Err(code) => fenced_as(code, context.version >= 2).code(),
+            Ok(()) if refusal(topic).is_some() => refusal(topic).map_or(0, ErrorCode::code),
             Ok(()) if unknown(cluster, topic, index) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.code(),
             Ok(()) if any_unknown => ErrorCode::OPERATION_NOT_ATTEMPTED.code(),
             Ok(()) => 0,
@@ -177,7 +196,8 @@ pub(super) fn add_offsets(
     let id = request.transactional_id.to_string();
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let now = context.now;
-    let result = match cluster.check_coordinator(context, TRANSACTION, &id) {
+    let readable = context.authorize(Operation::Read, ResourceType::Group, &request.group_id);
+    let result = match check_owner(cluster, context, &id).and(readable.map_err(Failure::from)) {
         Err(failure) => Err(failure.code),
         Ok(()) => cluster.transactions.add_group(now.instant, now.unix_ms, &id, producer, &request.group_id),
     };
@@ -205,6 +225,7 @@ pub(super) fn commit_offsets(
                 Some(code) => Err(code),
                 None => check_offset(
                     cluster,
+                    context,
                     &topic.name,
                     index,
                     asked.committed_offset,
@@ -240,6 +261,8 @@ fn put_offsets(
 ) -> Result<(), Failure> {
     let id = request.transactional_id.as_str();
     let group = request.group_id.as_str();
+    context.authorize(Operation::Write, ResourceType::TransactionalId, id)?;
+    context.authorize(Operation::Read, ResourceType::Group, group)?;
     cluster.check_coordinator(context, 0, group)?;
     // A member says so by generation and id; without members in the group, only those that do not may commit.
     if request.generation_id >= 0 {
@@ -270,7 +293,7 @@ pub(super) fn end(cluster: &mut Cluster, context: &Context, request: EndTxnReque
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let raises_epoch = context.version >= VERSION_2_FROM;
     let mut answer = EndTxnResponse::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
-    let result = match cluster.check_coordinator(context, TRANSACTION, &id) {
+    let result = match check_owner(cluster, context, &id) {
         Err(failure) => Err(failure.code),
         Ok(()) => {
             let now = context.now.instant;
@@ -290,6 +313,10 @@ pub(super) fn end(cluster: &mut Cluster, context: &Context, request: EndTxnReque
     context.answer(&answer)
 }
 
+fn may_describe(context: &Context, id: &str) -> Result<(), ErrorCode> {
+    context.authorize(Operation::Describe, ResourceType::TransactionalId, id)
+}
+
 pub(super) fn describe(
     cluster: &mut Cluster,
     context: &Context,
@@ -297,7 +324,9 @@ pub(super) fn describe(
 ) -> Answer {
     let states = request.transactional_ids.into_iter().map(|id| {
         let state = described::TransactionState::default().with_transactional_id(id.clone());
-        let error = cluster.check_coordinator(context, TRANSACTION, &id).err().map(|failure| failure.code);
+        let error = may_describe(context, &id).map_err(Failure::from);
+        let error = error.and_then(|()| cluster.check_coordinator(context, TRANSACTION, &id));
+        let error = error.err().map(|failure| failure.code);
         let Some(transaction) = cluster.transactions.get(&id).filter(|_| error.is_none()) else {
             let code = error.unwrap_or(ErrorCode::TRANSACTIONAL_ID_NOT_FOUND);
             return state.with_error_code(code.code());
@@ -332,7 +361,7 @@ pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListTransa
         let producer_fits =
             producers.is_empty() || producers.iter().any(|it| it.0 == transaction.producer_id);
         let is_here = cluster.coordinator(TRANSACTION, &transaction.id) == context.node;
-        state_fits && producer_fits && is_here
+        state_fits && producer_fits && is_here && may_describe(context, &transaction.id).is_ok()
     });
     let states = states.map(|transaction| {
         listed::TransactionState::default()

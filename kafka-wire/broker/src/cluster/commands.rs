@@ -5,8 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use super::{Cluster, Now, Output};
+use crate::authorizer::Acl;
 use crate::faults::{Rule, RuleId};
 use crate::journal::Entry;
+use crate::setting::Setting;
 
 impl Cluster {
     /// Puts a fault rule in force, behind those that are.
@@ -22,6 +24,16 @@ impl Cluster {
     /// How many requests a rule has hit.
     pub fn rule_hits(&self, rule: RuleId) -> u64 {
         self.faults.hits(rule)
+    }
+
+    /// Adds an entry to the access control lists.
+    pub fn add_acl(&mut self, acl: Acl) {
+        self.set(Setting::Acl(acl));
+    }
+
+    /// Takes an entry off the access control lists.
+    pub fn remove_acl(&mut self, acl: Acl) {
+        self.set(Setting::AclRemoved(acl));
     }
 
     /// Creates a topic with default configuration.
@@ -72,7 +84,7 @@ impl Cluster {
         let closed: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, at)| **at == node)
+            .filter(|(_, from)| from.node == node)
             .map(|(&connection, _)| connection)
             .collect();
         for connection in closed {
@@ -134,7 +146,7 @@ impl Cluster {
         let closed: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, at)| **at == node)
+            .filter(|(_, from)| from.node == node)
             .map(|(&connection, _)| connection)
             .collect();
         for connection in closed {

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use kafka_wire::TopicId;
 
 use super::{Cluster, Node, Now, mix};
+use crate::authorizer::Authorizer;
 use crate::faults::Faults;
 use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
@@ -70,6 +72,7 @@ impl Cluster {
             groups: Groups::default(),
             sessions: FetchSessions::default(),
             faults: Faults::default(),
+            authorizer: Arc::new(Authorizer::new(options.authorizer.clone())),
             coordinators: BTreeMap::new(),
             connections: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Cluster {
                 self.groups.remove(&group);
             }
             Entry::ProducerIds { next } => self.transactions.restore_producer_ids(next),
+            Entry::Setting(setting) => self.apply_setting(*setting),
             Entry::Transaction(transaction) => self.transactions.restore(*transaction, now.instant),
         }
         Ok(())
@@ -165,6 +169,7 @@ impl Cluster {
             let offsets = content.offsets().cloned().collect();
             facts.push(Entry::Offsets { group: group.to_owned(), offsets });
         }
+        facts.extend(self.settings().into_iter().map(|setting| Entry::Setting(Box::new(setting))));
         facts.push(Entry::ProducerIds { next: self.transactions.next_producer_id() });
         facts.extend(self.transactions.iter().map(|it| Entry::Transaction(Box::new(it.clone()))));
         facts

@@ -12,7 +12,7 @@ use kafka_wire::protocol::messages::*;
 use kafka_wire::protocol::request::{Plain, Response, api_of};
 use kafka_wire::record::{BatchBuilder, batches};
 use kafka_wire::{Compression, ProducerIdentity};
-use tidewater_broker::{Cluster, ConnectionId, Now, Options, Output};
+use tidewater_broker::{Cluster, ConnectionId, Now, Options, Output, Peer};
 use uuid::Uuid;
 
 pub(crate) const TOPIC: &str = "orders";
@@ -29,6 +29,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Harness {
     pub(crate) cluster: Cluster,
     pub(crate) now: Now,
+    /// Who the requests come from.
+    pub(crate) peer: Peer,
     waiting: Option<(ConnectionId, ApiKey, i16)>,
 }
 
@@ -42,7 +44,7 @@ impl Harness {
     pub(crate) fn new(options: Options) -> Self {
         let now = start_of_time();
         let cluster = Cluster::new(now, options.with_topic(TOPIC, 2), 1).unwrap();
-        Self { cluster, now, waiting: None }
+        Self { cluster, now, peer: Peer::default(), waiting: None }
     }
 
     pub(crate) fn topic_id(&mut self) -> Uuid {
@@ -52,7 +54,7 @@ impl Harness {
 
     /// Sends a request to `node` on a connection of its own.
     pub(crate) fn send<M: Exchange + Send>(&mut self, node: i32, version: i16, message: M) -> Outcome {
-        let connection = self.cluster.handle_connected(node);
+        let connection = self.cluster.handle_connected_from(node, self.peer.clone());
         let chunks = encode_request(&Plain::new(message), version, 7, Some("test")).unwrap();
         let frame = Bytes::from(chunks.concat()).slice(4..);
         self.cluster.handle_request(self.now, connection, frame);
@@ -127,6 +129,11 @@ impl Harness {
         let id = self.topic_id();
         let request = produce_request(version, id, partition, batch, Some(transactional_id));
         self.call(version, request).responses[0].partition_responses[0].error_code
+    }
+
+    /// From here on requests come from this user, such as `alice`.
+    pub(crate) fn be(&mut self, user: &str) {
+        self.peer.principal = Some(format!("User:{user}"));
     }
 
     /// Fetches without waiting.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
 
+mod authorization;
 mod faults;
 mod harness;
 mod records;
