@@ -86,6 +86,17 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Bytes that may be null.
+    pub(super) fn nullable_bytes(&mut self, value: Option<&Bytes>) -> Result<()> {
+        let Some(bytes) = value else {
+            self.null_length();
+            return Ok(());
+        };
+        self.length(bytes.len())?;
+        self.frame.buffer().put_slice(bytes);
+        Ok(())
+    }
+
     /// Bytes in pieces, which the frame refers to.
     pub(super) fn chunks(&mut self, chunks: &[Bytes]) -> Result<()> {
         self.length(chunks.iter().map(Bytes::len).sum())?;
