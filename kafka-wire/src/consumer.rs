@@ -4,6 +4,7 @@
 //! accounted for per batch, nothing per record.
 
 mod aborted;
+mod assigned;
 mod assignment;
 mod batch;
 mod buffers;

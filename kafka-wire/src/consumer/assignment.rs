@@ -1,341 +1,178 @@
-//! The partitions that are read, and how each of them stands.
+//! The partitions that are read, and which of them have to be looked at: the work is that of what changes,
+//! not of what is there.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::buffers::{Generation, SharedBuffers};
-use super::fetched::{LogEnds, Step};
-use super::lookup::{UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic};
-use super::position::{OffsetAndEpoch, Position};
-use crate::config::OffsetReset;
-use crate::engine::Core;
-use crate::error::{Error, ErrorKind};
-use crate::protocol::fetch::DivergingEpoch;
-use crate::types::{BrokerId, LeaderEpoch, TopicId, TopicPartition};
+use foldhash::{HashMap, HashMapExt as _};
 
-/// All partitions that are read, in order.
-pub(super) type Assignment = BTreeMap<TopicPartition, Assigned>;
+use super::assigned::Assigned;
+use crate::protocol::TopicRef;
+use crate::types::{BrokerId, TopicId, TopicPartition};
 
-/// What a partition is at.
+/// See the module. Whoever takes a partition to change it marks it as touched; who has looked at all that
+/// are touched takes the mark off.
 #[derive(Debug)]
-pub(super) enum State {
-    /// Where to start has to be looked up.
-    Start(Position),
-    /// That is being done.
-    LookingUp,
-    /// The broker has no such offset: which ones it has is being looked up.
-    OutOfRange { at: OffsetAndEpoch, asked: bool, earliest: Option<i64>, latest: Option<i64> },
-    /// Records from here on are fetched.
-    Fetch(OffsetAndEpoch),
-    /// It has failed, and waits for a seek.
-    Failed,
+pub(super) struct Assignment {
+    partitions: HashMap<TopicPartition, Assigned>,
+    topics: HashMap<Arc<str>, TopicEntry>,
+    names: HashMap<TopicId, Arc<str>>,
+    /// Each once, and none that is gone.
+    touched: BTreeSet<TopicPartition>,
+    /// Those that wait for their topic to be found.
+    unsettled: BTreeSet<TopicPartition>,
+    /// When to look at whom, as [`rearm`](Self::rearm) last saw it.
+    timers: BTreeSet<(Instant, TopicPartition)>,
+    /// Taken away while a broker was asked for them.
+    dropped: Vec<(BrokerId, TopicPartition)>,
 }
 
-/// One partition.
-#[derive(Debug)]
-pub(super) struct Assigned {
-    pub(super) generation: Generation,
-    pub(super) state: State,
-    /// Of the topic as it was first seen.
-    pub(super) topic_id: Option<TopicId>,
-    pub(super) leader: Option<(BrokerId, Option<LeaderEpoch>)>,
-    pub(super) paused: bool,
-    /// Refusals in a row.
-    pub(super) failures: u32,
-    pub(super) retry_at: Option<Instant>,
-    /// Fetches in a row that brought the batch at the position damaged.
-    pub(super) damaged: u32,
-    pub(super) max_bytes: i32,
-    /// The ends of the log as the application was last told.
-    pub(super) reported: Option<LogEnds>,
-    /// The place that was given up, while another is looked up.
-    moved_from: Option<OffsetAndEpoch>,
-    /// When it was assigned, until its topic is first found.
-    not_found_since: Option<Instant>,
-    unknown_since: Option<Instant>,
+#[derive(Debug, Default)]
+struct TopicEntry {
+    partitions: usize,
+    id: Option<TopicId>,
 }
 
-const ENDS_NOT_TOLD: LogEnds = LogEnds { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 };
-
-impl Assigned {
-    pub(super) fn new(now: Instant, generation: Generation, position: Position, max_bytes: i32) -> Self {
-        let state = match position {
-            Position::Offset { offset, leader_epoch } => {
-                State::Fetch(OffsetAndEpoch { offset, leader_epoch })
-            }
-            other => State::Start(other),
-        };
+impl Assignment {
+    pub(super) fn new() -> Self {
         Self {
-            generation,
-            state,
-            topic_id: None,
-            leader: None,
-            paused: false,
-            failures: 0,
-            retry_at: None,
-            damaged: 0,
-            max_bytes,
-            reported: None,
-            moved_from: None,
-            not_found_since: Some(now),
-            unknown_since: None,
+            partitions: HashMap::new(),
+            topics: HashMap::new(),
+            names: HashMap::new(),
+            touched: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            dropped: Vec::new(),
         }
     }
 
-    /// Where records are fetched from, if they are.
-    pub(super) fn fetches_at(&self) -> Option<OffsetAndEpoch> {
-        match self.state {
-            State::Fetch(at) => Some(at),
-            _ => None,
+    pub(super) fn insert(&mut self, partition: TopicPartition, assigned: Assigned) {
+        self.remove(&partition);
+        self.topics.entry(Arc::clone(&partition.topic)).or_default().partitions += 1;
+        self.touched.insert(partition.clone());
+        self.unsettled.insert(partition.clone());
+        self.partitions.insert(partition, assigned);
+    }
+
+    pub(super) fn remove(&mut self, partition: &TopicPartition) -> Option<Assigned> {
+        let removed = self.partitions.remove(partition)?;
+        self.touched.remove(partition);
+        self.unsettled.remove(partition);
+        if let Some(at) = removed.timer {
+            self.timers.remove(&(at, partition.clone()));
         }
-    }
-
-    /// Moves on, past whatever was difficult.
-    pub(super) fn advance(&mut self, to: OffsetAndEpoch, max_bytes: i32) {
-        self.state = State::Fetch(to);
-        self.damaged = 0;
-        self.max_bytes = max_bytes;
-    }
-
-    /// What was fetched from here on could not be kept.
-    pub(super) fn rewind(&mut self, to: OffsetAndEpoch) {
-        if self.fetches_at().is_some() {
-            self.state = State::Fetch(to);
-            self.reported = None;
-        }
-    }
-
-    /// No answer comes now: what is known of the log's ends may have become wrong.
-    pub(super) fn lose_contact(&mut self, buffers: &SharedBuffers, partition: &TopicPartition) {
-        self.reported = None;
-        buffers.lock().set_contact(partition, self.generation, false);
-    }
-
-    /// Nothing more comes of this partition until it is assigned anew.
-    pub(super) fn fail(&mut self, buffers: &SharedBuffers, partition: &TopicPartition, error: Error) {
-        self.state = State::Failed;
-        buffers.lock().fail(partition, self.generation, error);
-        buffers.wake();
-    }
-
-    /// The place to go on at has been looked up.
-    pub(super) fn resolved(
-        &mut self,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        at: OffsetAndEpoch,
-    ) {
-        self.state = State::Fetch(at);
-        match self.moved_from.take() {
-            None => buffers.lock().resolve(partition, self.generation, at),
-            Some(from) => {
-                let step = Step { batch: None, from: from.offset, next: at, ends: ENDS_NOT_TOLD };
-                buffers.lock().push(partition, self.generation, vec![step]);
+        self.dropped.extend(removed.fetched_from.map(|broker| (broker, partition.clone())));
+        if let Some(topic) = self.topics.get_mut(&partition.topic) {
+            topic.partitions -= 1;
+            if topic.partitions == 0
+                && let Some(TopicEntry { id: Some(id), .. }) = self.topics.remove(&partition.topic)
+            {
+                self.names.remove(&id);
             }
         }
-        buffers.wake();
+        Some(removed)
     }
 
-    pub(super) fn out_of_range(&mut self) {
-        if let State::Fetch(at) = self.state {
-            self.state = State::OutOfRange { at, asked: false, earliest: None, latest: None };
+    pub(super) fn get(&self, partition: &TopicPartition) -> Option<&Assigned> {
+        self.partitions.get(partition)
+    }
+
+    /// To change it.
+    pub(super) fn get_mut(&mut self, partition: &TopicPartition) -> Option<&mut Assigned> {
+        let assigned = self.partitions.get_mut(partition)?;
+        if !self.touched.contains(partition) {
+            self.touched.insert(partition.clone());
+        }
+        Some(assigned)
+    }
+
+    /// All partitions, in order.
+    pub(super) fn all(&self) -> Vec<TopicPartition> {
+        let mut all: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether a partition of the topic is read.
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
+    }
+
+    /// The topic that an answer names, if a partition of it is read.
+    pub(super) fn topic_name(&self, topic: &TopicRef) -> Option<Arc<str>> {
+        match topic {
+            TopicRef::Name(name) => self.topics.get_key_value(&**name).map(|(name, _)| Arc::clone(name)),
+            TopicRef::Id(id) => self.names.get(id).cloned(),
         }
     }
 
-    /// One end of the log of a partition that is out of range; with the other one it is clear what happened.
-    pub(super) fn learn_range(
-        &mut self,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        ends: (Option<i64>, Option<i64>),
-        reset: OffsetReset,
-    ) {
-        let State::OutOfRange { at, earliest, latest, .. } = &mut self.state else { return };
-        *earliest = ends.0.or(*earliest);
-        *latest = ends.1.or(*latest);
-        let (at, Some(earliest), Some(latest)) = (*at, *earliest, *latest) else { return };
-        if (earliest..=latest).contains(&at.offset) {
-            // It has come back, or the broker could not place the leader epoch: fetched without one.
-            self.state = State::Fetch(OffsetAndEpoch { offset: at.offset, leader_epoch: None });
+    /// The topic has this id now.
+    pub(super) fn name_topic(&mut self, id: TopicId, topic: &Arc<str>) {
+        let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.id != Some(id)) else { return };
+        if let Some(old) = entry.id.replace(id) {
+            self.names.remove(&old);
+        }
+        if id.is_some() {
+            self.names.insert(id, Arc::clone(topic));
+        }
+    }
+
+    /// Those that have changed, in order.
+    pub(super) fn touched(&self) -> Vec<TopicPartition> {
+        self.touched.iter().cloned().collect()
+    }
+
+    /// All that follows from the changes so far has been done.
+    pub(super) fn untouch_all(&mut self) {
+        self.touched.clear();
+    }
+
+    pub(super) fn take_dropped(&mut self) -> Vec<(BrokerId, TopicPartition)> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Those that wait for their topic to be found, in order.
+    pub(super) fn unsettled(&self) -> Vec<TopicPartition> {
+        self.unsettled.iter().cloned().collect()
+    }
+
+    /// Whether the partition still waits for its topic is known anew.
+    pub(super) fn settle(&mut self, partition: &TopicPartition) {
+        let Some(assigned) = self.partitions.get(partition) else { return };
+        if assigned.is_settled() {
+            self.unsettled.remove(partition);
+        } else if !self.unsettled.contains(partition) {
+            self.unsettled.insert(partition.clone());
+        }
+    }
+
+    /// Sets the clock of a partition anew, after a change.
+    pub(super) fn rearm(&mut self, partition: &TopicPartition, patience: Duration) {
+        let Some(assigned) = self.partitions.get_mut(partition) else { return };
+        let next = assigned.poll_timeout(patience);
+        if assigned.timer == next {
             return;
         }
-        let error = out_of_range_error(partition, at.offset, earliest, latest);
-        self.lost(buffers, partition, at, error, reset);
+        if let Some(at) = assigned.timer {
+            self.timers.remove(&(at, partition.clone()));
+        }
+        assigned.timer = next;
+        self.timers.extend(next.map(|at| (at, partition.clone())));
     }
 
-    /// The leader's log is not the one that was read. What to tell the application, if it goes on.
-    pub(super) fn truncated(
-        &mut self,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        diverging: DivergingEpoch,
-        reset: OffsetReset,
-    ) -> Option<Step> {
-        let at = self.fetches_at()?;
-        let end = diverging.end_offset.min(at.offset);
-        let error = Error::new(
-            ErrorKind::DataLoss,
-            format!(
-                "read on at offset {}: the log was truncated to offset {end}: data lost in Kafka",
-                at.offset
-            ),
-        )
-        .with_partition(partition.clone())
-        .with_offset(at.offset)
-        .with_hint(format!("what was read from {end} on is not in Kafka any more; seek to {end} to go on"));
-        if reset == OffsetReset::None {
-            self.fail(buffers, partition, error);
-            return None;
-        }
-        tracing::warn!(%error, "going on at the truncation point");
-        let next = OffsetAndEpoch { offset: end, leader_epoch: diverging.epoch };
-        self.state = State::Fetch(next);
-        Some(Step { batch: None, from: at.offset, next, ends: self.reported.unwrap_or(ENDS_NOT_TOLD) })
-    }
-
-    /// The place is gone for good: goes on where `auto.offset.reset` says, or not at all.
-    fn lost(
-        &mut self,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        at: OffsetAndEpoch,
-        error: Error,
-        reset: OffsetReset,
-    ) {
-        let position = match reset {
-            OffsetReset::None => return self.fail(buffers, partition, error),
-            OffsetReset::Earliest => Position::Beginning,
-            OffsetReset::Latest => Position::End,
-        };
-        tracing::warn!(%error, ?reset, "going on elsewhere, as auto.offset.reset says");
-        self.moved_from = Some(at);
-        self.state = State::Start(position);
-    }
-
-    /// Looks at what metadata says of the partition now.
-    pub(super) fn refresh(
-        &mut self,
-        now: Instant,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        reset: OffsetReset,
-        core: &Core,
-    ) {
-        if matches!(self.state, State::Failed) {
-            return;
-        }
-        let leader = core.cluster().leader(partition);
-        if leader.map(|(broker, _)| broker) != self.leader.map(|(broker, _)| broker) {
-            self.lose_contact(buffers, partition);
-        }
-        self.leader = leader;
-        if let Some(topic) = core.cluster().topic(&partition.topic) {
-            self.not_found_since = None;
-            let first_seen = *self.topic_id.get_or_insert(topic.id);
-            if first_seen != topic.id && first_seen.is_some() && topic.id.is_some() {
-                self.topic_id = Some(topic.id);
-                self.recreated(buffers, partition, first_seen, topic.id, reset);
+    /// Touches those whose time has come.
+    pub(super) fn fire(&mut self, now: Instant) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, partition)) = self.timers.pop_first() else { return };
+            if let Some(assigned) = self.get_mut(&partition) {
+                assigned.timer = None;
             }
-            self.topic_id = Some(topic.id);
-        }
-        if is_unknown(core, partition) {
-            self.unknown_since.get_or_insert(now);
-        } else {
-            self.unknown_since = None;
-        }
-        if let Some(error) = self.not_found(now, partition, core) {
-            self.fail(buffers, partition, error);
         }
     }
 
-    fn recreated(
-        &mut self,
-        buffers: &SharedBuffers,
-        partition: &TopicPartition,
-        old: TopicId,
-        new: TopicId,
-        reset: OffsetReset,
-    ) {
-        let State::Fetch(at) = self.state else { return };
-        let error = Error::new(
-            ErrorKind::DataLoss,
-            format!(
-                "read on at offset {}: topic '{}' was deleted and created anew (id {old}, now {new})",
-                at.offset, partition.topic
-            ),
-        )
-        .with_partition(partition.clone())
-        .with_offset(at.offset)
-        .with_hint("offsets of the old topic mean nothing in the new one; seek to its beginning to read it");
-        self.lost(buffers, partition, at, error, reset);
+    /// When [`fire`](Self::fire) is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
     }
-
-    /// Why it is no use to wait any longer for the topic.
-    fn not_found(&self, now: Instant, partition: &TopicPartition, core: &Core) -> Option<Error> {
-        if self.unknown_since.is_some_and(|since| now >= since + UNKNOWN_TOPIC_PATIENCE) {
-            return Some(unknown_topic(core, partition));
-        }
-        if let Some(refused) = refused_topic(core, partition) {
-            return Some(refused);
-        }
-        let since = self.not_found_since?;
-        if let Some(error) = core.connect_error().filter(|error| !error.is_retriable()) {
-            return Some(error.clone());
-        }
-        let patience = core.config().default_api_timeout;
-        if now < since + patience {
-            return None;
-        }
-        let attempted = format!("find topic '{}' for {} ms", partition.topic, patience.as_millis());
-        let error = Error::new(ErrorKind::Timeout, attempted);
-        Some(match core.connect_error() {
-            Some(cause) => error.with_cause(cause.clone()),
-            None => error,
-        })
-    }
-
-    /// Whether its topic is known, so that nothing needs to be done until metadata changes.
-    pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Failed)
-            || (self.not_found_since.is_none() && self.unknown_since.is_none())
-    }
-
-    /// When to look at it again, without anything else happening.
-    pub(super) fn poll_timeout(&self, patience: Duration) -> Option<Instant> {
-        if matches!(self.state, State::Failed) {
-            return None;
-        }
-        let fetches = matches!(self.state, State::Fetch(_)) && !self.paused && self.leader.is_some();
-        let retry_at = self.retry_at.filter(|_| fetches);
-        let unknown = self.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE);
-        let not_found = self.not_found_since.map(|since| since + patience);
-        [retry_at, unknown, not_found].into_iter().flatten().min()
-    }
-}
-
-fn out_of_range_error(partition: &TopicPartition, at: i64, earliest: i64, latest: i64) -> Error {
-    let (attempted, hint) = if at < earliest {
-        (
-            format!(
-                "read from offset {at}: the log starts at offset {earliest}, offsets {at} to {} are gone",
-                earliest - 1
-            ),
-            format!(
-                "retention or DeleteRecords removed them; seek to {earliest} to accept the loss, or set \
-                 auto.offset.reset"
-            ),
-        )
-    } else {
-        (
-            format!("read from offset {at}: the log ends at offset {latest}"),
-            format!(
-                "it was truncated or created anew, or the offset was never written; seek to {latest} to \
-                 accept that, or set auto.offset.reset"
-            ),
-        )
-    };
-    Error::new(ErrorKind::DataLoss, attempted)
-        .with_partition(partition.clone())
-        .with_offset(at)
-        .with_hint(hint)
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::aborted::AbortedFilter;
-use super::assignment::{Assigned, Assignment, State};
+use super::assigned::{Assigned, State};
+use super::assignment::Assignment;
 use super::buffers::{Generation, SharedBuffers};
 use super::fetched::{LogEnds, Step, WalkEnd, walk};
 use super::position::OffsetAndEpoch;
@@ -15,7 +16,6 @@ use super::session::{FetchSession, PartitionFetch, SessionRequest};
 use crate::config::ConsumerConfig;
 use crate::engine::{Core, Lane, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::protocol::TopicRef;
 use crate::protocol::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, ForgottenTopic,
 };
@@ -33,6 +33,7 @@ const PARTITION_FETCH_MAX_BYTES: i32 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Fetcher {
     config: Arc<ConsumerConfig>,
+    rack: Arc<str>,
     buffers: SharedBuffers,
     loops: BTreeMap<BrokerId, FetchLoop>,
     calls: HashMap<Token, BrokerId>,
@@ -44,17 +45,15 @@ struct FetchLoop {
     in_flight: bool,
     failures: u32,
     retry_at: Option<Instant>,
-    /// Without a session the order of a request decides who is served first: it rotates.
-    rotation: usize,
 }
 
 impl FetchLoop {
     fn new() -> Self {
-        Self { session: FetchSession::new(), in_flight: false, failures: 0, retry_at: None, rotation: 0 }
+        Self { session: FetchSession::new(), in_flight: false, failures: 0, retry_at: None }
     }
 
-    fn is_idle(&self) -> bool {
-        !self.in_flight && self.retry_at.is_none()
+    fn is_due(&self) -> bool {
+        !self.in_flight && self.retry_at.is_none() && self.session.is_wanted()
     }
 }
 
@@ -68,7 +67,8 @@ struct Delivery {
 
 impl Fetcher {
     pub(super) fn new(config: Arc<ConsumerConfig>, buffers: SharedBuffers) -> Self {
-        Self { config, buffers, loops: BTreeMap::new(), calls: HashMap::new() }
+        let rack = config.client_rack.as_deref().unwrap_or_default().into();
+        Self { config, rack, buffers, loops: BTreeMap::new(), calls: HashMap::new() }
     }
 
     /// When [`drive`](Self::drive) is due.
@@ -82,42 +82,71 @@ impl Fetcher {
             // Also where nothing is wanted any more, lest that time is due for ever.
             each.retry_at = each.retry_at.filter(|at| *at > now);
         }
-        let mut wanted: BTreeMap<BrokerId, Vec<PartitionFetch>> = BTreeMap::new();
-        let mut brokers = 0;
-        for (partition, assigned) in assignment.iter_mut() {
-            let Some((leader, fetch)) = assigned.wants(now, partition) else { continue };
-            let fetches = wanted.entry(leader).or_insert_with(|| {
-                brokers += 1;
-                Vec::new()
-            });
-            fetches.push(fetch);
-        }
-        wanted.retain(|broker, _| self.loops.entry(*broker).or_insert_with(FetchLoop::new).is_idle());
-        if wanted.is_empty() || !self.buffers.lock().has_room() {
+        self.update_sessions(now, assignment, core);
+        let brokers = self.loops.values().filter(|each| each.session.is_wanted()).count();
+        let due: Vec<BrokerId> =
+            self.loops.iter().filter(|(_, each)| each.is_due()).map(|(id, _)| *id).collect();
+        if due.is_empty() || !self.buffers.lock().has_room() {
             return;
         }
-        for (broker, fetches) in wanted {
-            self.fetch(now, broker, fetches, brokers, core);
+        for broker in due {
+            self.fetch(now, broker, brokers, core);
         }
     }
 
-    fn fetch(
-        &mut self,
-        now: Instant,
-        broker: BrokerId,
-        mut fetches: Vec<PartitionFetch>,
-        brokers: usize,
-        core: &mut Core,
-    ) {
+    /// Tells the sessions what has changed.
+    fn update_sessions(&mut self, now: Instant, assignment: &mut Assignment, core: &Core) {
+        for (broker, partition) in assignment.take_dropped() {
+            if let Some(each) = self.loops.get_mut(&broker) {
+                each.session.forget(&partition);
+            }
+        }
+        let patience = core.config().default_api_timeout;
+        for partition in assignment.touched() {
+            let Some(assigned) = assignment.get_mut(&partition) else { continue };
+            let wants = assigned.wants(now, &partition);
+            let broker = wants.as_ref().map(|(broker, _)| *broker);
+            if let Some(before) = std::mem::replace(&mut assigned.fetched_from, broker)
+                && Some(before) != broker
+                && let Some(each) = self.loops.get_mut(&before)
+            {
+                each.session.forget(&partition);
+            }
+            if let Some((broker, fetch)) = wants {
+                self.loops.entry(broker).or_insert_with(FetchLoop::new).session.want(fetch);
+            }
+            assignment.rearm(&partition, patience);
+        }
+        assignment.untouch_all();
+    }
+
+    fn fetch(&mut self, now: Instant, broker: BrokerId, brokers: usize, core: &mut Core) {
         let Some(each) = self.loops.get_mut(&broker) else { return };
-        each.rotation = (each.rotation + 1) % fetches.len().max(1);
-        fetches.rotate_left(each.rotation);
         each.in_flight = true;
-        let request = to_request(&self.config, each.session.request(fetches), brokers);
+        let session = each.session.request();
+        let request = self.to_request(session, brokers);
         let timeout = core.config().request_timeout + self.config.fetch_max_wait;
         let to = Target::Broker { id: broker, lane: Lane::Fetch };
         let token = core.call(now, to, Box::new(request), timeout);
         self.calls.insert(token, broker);
+    }
+
+    fn to_request(&self, session: SessionRequest, brokers: usize) -> FetchRequest {
+        let config = &self.config;
+        // What is here and what is on its way from all brokers share the bytes allowed.
+        let share = config.queued_max_bytes / 2 / brokers.max(1);
+        let share = i32::try_from(share).unwrap_or(i32::MAX).max(1);
+        FetchRequest {
+            max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: config.fetch_min_bytes,
+            max_bytes: config.fetch_max_bytes.min(share),
+            isolation: config.isolation,
+            session_id: session.id,
+            session_epoch: session.epoch,
+            topics: fetch_topics(session.fetch),
+            forgotten: forgotten_topics(session.forget),
+            rack: Arc::clone(&self.rack),
+        }
     }
 
     /// Takes the answer if it was asked for here.
@@ -161,11 +190,15 @@ impl Fetcher {
             self.buffers.wake();
             return;
         }
-        for (partition, assigned) in assignment.iter_mut() {
-            if assigned.leader.is_some_and(|(leader, _)| leader == broker) {
-                assigned.lose_contact(&self.buffers, partition);
+        for partition in assignment.all() {
+            let source = assignment.get(&partition).and_then(Assigned::source);
+            if source.is_some_and(|(source, _)| source == broker)
+                && let Some(assigned) = assignment.get_mut(&partition)
+            {
+                assigned.lose_contact(&self.buffers, &partition);
+                assigned.preferred = None;
                 if !error.is_retriable() {
-                    assigned.fail(&self.buffers, partition, error.clone());
+                    assigned.fail(&self.buffers, &partition, error.clone());
                 }
             }
         }
@@ -193,9 +226,10 @@ impl Fetcher {
         }
         each.failures = 0;
         each.session.accepted(response.session_id);
+        core.learn_brokers(&response.endpoints);
         let mut deliveries = Vec::new();
         for topic in response.topics {
-            let Some(name) = topic_name(assignment, &topic.topic) else { continue };
+            let Some(name) = assignment.topic_name(&topic.topic) else { continue };
             for answer in topic.partitions {
                 let partition = TopicPartition { topic: Arc::clone(&name), partition: answer.index };
                 let Some(asked) = self.loops.get(&broker).and_then(|each| each.session.asked(&partition))
@@ -205,7 +239,7 @@ impl Fetcher {
                 let Some(assigned) = assignment.get_mut(&partition) else { continue };
                 // Else it was moved since it was asked for.
                 if assigned.fetches_at().is_some_and(|at| at.offset == asked.offset) {
-                    deliveries.extend(self.accept_partition(now, partition, answer, assigned, core));
+                    deliveries.extend(self.accept_partition(now, broker, partition, answer, assigned, core));
                 }
             }
         }
@@ -231,17 +265,27 @@ impl Fetcher {
     fn accept_partition(
         &self,
         now: Instant,
+        broker: BrokerId,
         partition: TopicPartition,
         answer: FetchedPartition,
         assigned: &mut Assigned,
         core: &mut Core,
     ) -> Option<Delivery> {
         let from = assigned.fetches_at()?;
-        if let Some(code) = answer.error {
-            self.partition_refused(now, &partition, &answer, code, assigned, core);
+        if answer.error.is_some() {
+            self.partition_refused(now, broker, &partition, &answer, assigned, core);
             return None;
         }
         assigned.failures = 0;
+        if let Some(replica) = answer.preferred_read_replica.filter(|replica| *replica != broker) {
+            // Comes without records.
+            if core.cluster().broker(replica).is_some() {
+                assigned.preferred = Some((replica, now + core.config().metadata_max_age));
+            } else {
+                core.request_metadata(now);
+                assigned.retry_at = Some(now + core.retry_delay(1));
+            }
+        }
         if let Some(diverging) = answer.diverging {
             let step =
                 assigned.truncated(&self.buffers, &partition, diverging, self.config.auto_offset_reset)?;
@@ -320,14 +364,22 @@ impl Fetcher {
     fn partition_refused(
         &self,
         now: Instant,
+        broker: BrokerId,
         partition: &TopicPartition,
         answer: &FetchedPartition,
-        code: ErrorCode,
         assigned: &mut Assigned,
         core: &mut Core,
     ) {
+        let Some(code) = answer.error else { return };
         tracing::debug!(%partition, %code, "a fetch was refused");
         assigned.lose_contact(&self.buffers, partition);
+        if assigned.preferred.take_if(|(replica, _)| *replica == broker).is_some()
+            && code == ErrorCode::OFFSET_OUT_OF_RANGE
+        {
+            // A follower may lag behind: only the leader knows what is in range.
+            assigned.retry_at = Some(now + core.retry_delay(1));
+            return;
+        }
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             assigned.out_of_range();
             return;
@@ -350,23 +402,6 @@ impl Fetcher {
         core.request_metadata(now);
         assigned.failures = assigned.failures.saturating_add(1);
         assigned.retry_at = Some(now + core.retry_delay(assigned.failures));
-    }
-}
-
-fn to_request(config: &ConsumerConfig, session: SessionRequest, brokers: usize) -> FetchRequest {
-    // What is here and what is on its way from all brokers share the bytes allowed.
-    let share = config.queued_max_bytes / 2 / brokers.max(1);
-    let share = i32::try_from(share).unwrap_or(i32::MAX).max(1);
-    FetchRequest {
-        max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
-        min_bytes: config.fetch_min_bytes,
-        max_bytes: config.fetch_max_bytes.min(share),
-        isolation: config.isolation,
-        session_id: session.id,
-        session_epoch: session.epoch,
-        topics: fetch_topics(session.fetch),
-        forgotten: forgotten_topics(session.forget),
-        rack: Arc::from(""),
     }
 }
 
@@ -404,24 +439,15 @@ fn forgotten_topics(forget: Vec<(TopicId, TopicPartition)>) -> Vec<ForgottenTopi
     topics
 }
 
-/// The topic that an answer names, if a partition of it is assigned.
-fn topic_name(assignment: &Assignment, topic: &TopicRef) -> Option<Arc<str>> {
-    let mut assigned = assignment.iter();
-    let found = match topic {
-        TopicRef::Name(name) => assigned.find(|(partition, _)| *partition.topic == **name),
-        TopicRef::Id(id) => assigned.find(|(_, assigned)| assigned.topic_id == Some(*id)),
-    };
-    found.map(|(partition, _)| Arc::clone(&partition.topic))
-}
-
 impl Assigned {
     /// What to ask of whom, if this partition can be fetched now.
     fn wants(&mut self, now: Instant, partition: &TopicPartition) -> Option<(BrokerId, PartitionFetch)> {
+        self.preferred = self.preferred.filter(|(_, until)| *until > now);
         let State::Fetch(at) = self.state else { return None };
         if self.paused || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
-        let (leader, leader_epoch) = self.leader?;
+        let (source, leader_epoch) = self.source()?;
         self.retry_at = None;
         let fetch = PartitionFetch {
             partition: partition.clone(),
@@ -431,6 +457,6 @@ impl Assigned {
             last_fetched_epoch: at.leader_epoch,
             max_bytes: self.max_bytes,
         };
-        Some((leader, fetch))
+        Some((source, fetch))
     }
 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
 
-use super::assignment::{Assigned, Assignment, State};
+use super::assigned::{Assigned, State};
+use super::assignment::Assignment;
 use super::buffers::{Generation, SharedBuffers};
 use super::fetcher::Fetcher;
 use super::group_offsets::{Committed, GroupOffsets};
@@ -86,8 +87,6 @@ pub(crate) struct ConsumerMachine {
     descriptions: Vec<Description>,
     /// Of the cluster, when partitions were last compared with it.
     seen_generation: u64,
-    /// No partition waits for its topic.
-    settled: bool,
     wake_at: Option<Instant>,
 }
 
@@ -115,13 +114,13 @@ impl ConsumerMachine {
             last_question: 0,
             descriptions: Vec::new(),
             seen_generation: 0,
-            settled: true,
             wake_at: None,
         }
     }
 
     /// Brings everything forward as far as it goes now.
     fn drive(&mut self, now: Instant, core: &mut Core) {
+        self.assignment.fire(now);
         self.refresh(now, core);
         self.describe_topics(now, core);
         self.start_partitions(now, core);
@@ -134,16 +133,18 @@ impl ConsumerMachine {
         self.fetcher.drive(now, &mut self.assignment, core);
     }
 
-    /// Compares the partitions with metadata, if either has changed.
+    /// Compares partitions with metadata: all when it has changed, else those that wait for it.
     fn refresh(&mut self, now: Instant, core: &Core) {
         let generation = core.cluster().generation();
-        if std::mem::replace(&mut self.seen_generation, generation) == generation && self.settled {
-            return;
-        }
-        self.settled = true;
-        for (partition, assigned) in &mut self.assignment {
-            assigned.refresh(now, &self.buffers, partition, self.config.auto_offset_reset, core);
-            self.settled &= assigned.is_settled();
+        let is_new = std::mem::replace(&mut self.seen_generation, generation) != generation;
+        let partitions = if is_new { self.assignment.all() } else { self.assignment.unsettled() };
+        for partition in partitions {
+            let Some(assigned) = self.assignment.get_mut(&partition) else { continue };
+            assigned.refresh(now, &self.buffers, &partition, self.config.auto_offset_reset, core);
+            if let Some(id) = assigned.topic_id {
+                self.assignment.name_topic(id, &partition.topic);
+            }
+            self.assignment.settle(&partition);
         }
     }
 
@@ -153,8 +154,9 @@ impl ConsumerMachine {
         let isolation = self.config.isolation;
         let mut committed = Vec::new();
         let mut lookups = Vec::new();
-        for (partition, assigned) in &mut self.assignment {
-            let (p, generation) = (partition.clone(), assigned.generation);
+        for p in self.assignment.touched() {
+            let Some(assigned) = self.assignment.get_mut(&p) else { continue };
+            let generation = assigned.generation;
             match &mut assigned.state {
                 State::Start(position) => {
                     let position = *position;
@@ -383,7 +385,6 @@ impl ConsumerMachine {
             assigned.paused = before.is_some_and(|before| before.paused);
             self.assignment.insert(partition, assigned);
         }
-        self.settled = false;
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition], core: &mut Core) {
@@ -391,7 +392,7 @@ impl ConsumerMachine {
             self.assignment.remove(partition);
         }
         for TopicPartition { topic, .. } in partitions {
-            let still_read = self.assignment.keys().any(|other| other.topic == *topic);
+            let still_read = self.assignment.has_topic(topic);
             let still_asked = self.lookup.topics().any(|other| other == topic)
                 || self.descriptions.iter().any(|description| description.topic == *topic);
             if !still_read && !still_asked {
@@ -415,7 +416,7 @@ impl Role for ConsumerMachine {
                     }
                 }
             }
-            Command::Room => return self.fetcher.drive(now, &mut self.assignment, core),
+            Command::Room => {}
             Command::WakeAt(at) => {
                 self.wake_at = Some(at);
                 return;
@@ -464,14 +465,14 @@ impl Role for ConsumerMachine {
                 description.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE),
             ]
         });
-        let partitions = self.assignment.values().map(|assigned| assigned.poll_timeout(patience));
         let own = [
             self.wake_at,
+            self.assignment.poll_timeout(),
             self.fetcher.poll_timeout(),
             self.lookup.poll_timeout(),
             self.group_offsets.poll_timeout(),
         ];
-        own.into_iter().chain(describing).chain(partitions).flatten().min()
+        own.into_iter().chain(describing).flatten().min()
     }
 
     fn is_closed(&self) -> bool {

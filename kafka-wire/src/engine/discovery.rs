@@ -12,6 +12,7 @@ use super::core::Purpose;
 use crate::cluster::{Broker, CoordinatorKind, Partition, Topic, TopicUpdate};
 use crate::config::HostPort;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::protocol::NodeEndpoint;
 use crate::protocol::messages::{FindCoordinatorRequest, StrBytes};
 use crate::protocol::metadata::{MetadataRequest, MetadataResponse, TopicMetadata};
 use crate::protocol::request::{ByVersion, Response};
@@ -169,14 +170,22 @@ impl Core {
         }
     }
 
+    /// Brokers that an answer of Produce or Fetch names beside its hints of leaders (KIP-951): a hint counts
+    /// only when its leader can be found.
+    pub(crate) fn learn_brokers(&mut self, endpoints: &[NodeEndpoint]) {
+        let before = self.cluster.generation();
+        for endpoint in endpoints {
+            self.cluster.add_broker(read_broker(endpoint));
+        }
+        if self.cluster.generation() != before {
+            self.brokers_changed();
+        }
+    }
+
     /// Puts an answer into the cluster; whether it was complete.
     fn learn(&mut self, metadata: MetadataResponse) -> bool {
         let text = |bytes: &StrBytes| -> Arc<str> { Arc::from(bytes.as_str()) };
-        let brokers = metadata.brokers.iter().map(|node| Broker {
-            id: node.id,
-            address: HostPort { host: node.host.to_string(), port: node.port },
-            rack: node.rack.as_ref().map(text),
-        });
+        let brokers = metadata.brokers.iter().map(read_broker);
         let mut complete = !metadata.brokers.is_empty();
         self.cluster.update_brokers(metadata.cluster_id.as_ref().map(text), brokers, metadata.controller);
         self.brokers_changed();
@@ -227,6 +236,14 @@ impl Core {
                 self.fail_unrouted(now, &error, |target| *target == this);
             }
         }
+    }
+}
+
+fn read_broker(node: &NodeEndpoint) -> Broker {
+    Broker {
+        id: node.id,
+        address: HostPort { host: node.host.to_string(), port: node.port },
+        rack: node.rack.as_ref().map(|rack| Arc::from(rack.as_str())),
     }
 }
 

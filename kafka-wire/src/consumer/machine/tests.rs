@@ -1,5 +1,7 @@
 //! The machine in an engine, against a scripted cluster and a clock that the test moves.
 
+mod followers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ const PARTITIONS: i32 = 3;
 struct Part {
     log: ModelLog,
     leader: i32,
+    /// The follower in the client's rack, and how far it has come.
+    follower: Option<(i32, i64)>,
     start: i64,
     /// What a follower's shorter log ended at, with its epoch.
     truncated: Option<(i32, i64)>,
@@ -67,6 +71,8 @@ struct World {
     full_fetches: usize,
     incremental_fetches: usize,
     flip: Option<usize>,
+    /// How often a node was asked for a partition, by new requests and by those of a session.
+    asked: BTreeMap<(i32, i32), usize>,
     seen: Vec<Vec<Seen>>,
     next: Vec<Option<i64>>,
     errors: Vec<Error>,
@@ -122,6 +128,7 @@ impl World {
             full_fetches: 0,
             incremental_fetches: 0,
             flip: None,
+            asked: BTreeMap::new(),
             seen: vec![Vec::new(); PARTITIONS as usize],
             next: vec![None; PARTITIONS as usize],
             errors: Vec::new(),
@@ -294,7 +301,7 @@ impl World {
         let by_id = request.topics.iter().chain([]).any(|topic| !topic.topic_id.is_nil());
         let mut data = Vec::new();
         for wanted in session.wanted.values() {
-            let answer = self.fetch_partition(node, wanted);
+            let answer = self.fetch_partition(node, wanted, !request.rack_id.is_empty());
             let ends = answer.high_watermark + answer.last_stable_offset;
             let news = session.told.insert(wanted.partition, ends) != Some(ends);
             let records = answer.records.as_ref().is_some_and(|records| !records.is_empty());
@@ -320,11 +327,24 @@ impl World {
         &mut self,
         node: i32,
         wanted: &messages::fetch_request::FetchPartition,
+        says_its_rack: bool,
     ) -> PartitionData {
+        *self.asked.entry((node, wanted.partition)).or_default() += 1;
         let part = &self.parts[wanted.partition as usize];
         let answer = PartitionData::default().with_partition_index(wanted.partition).with_high_watermark(-1);
-        if part.leader != node {
-            return answer.with_error_code(6);
+        match part.follower {
+            Some((follower, reached)) if follower == node && wanted.fetch_offset > reached => {
+                return answer.with_error_code(1);
+            }
+            Some((follower, _)) if follower == node => {}
+            Some((follower, _)) if part.leader == node && says_its_rack => {
+                return answer
+                    .with_high_watermark(part.log.high_watermark())
+                    .with_last_stable_offset(part.log.last_stable_offset())
+                    .with_preferred_read_replica(follower.into());
+            }
+            _ if part.leader != node => return answer.with_error_code(6),
+            _ => {}
         }
         match wanted.current_leader_epoch - part.log.epoch() {
             // Before version 9 it is not said.
