@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_wire::protocol::TopicRef;
 use kafka_wire::protocol::api_versions::{self, ApiVersionsRequest, ApiVersionsResponse};
@@ -50,8 +51,17 @@ impl Connection {
     }
 
     fn versions(&mut self) -> VersionTable {
-        let answer = self.call(&ApiVersionsRequest::default(), api_versions::NEWEST);
-        VersionTable::new(ApiVersionsResponse::decode(&answer).expect("decode")).expect("a table")
+        let answer = self.api_versions(api_versions::NEWEST);
+        if answer.error.is_none() {
+            return VersionTable::new(answer).expect("a table");
+        }
+        let version = answer.fallback(api_versions::NEWEST).expect("a version");
+        VersionTable::new(self.api_versions(version)).expect("a table")
+    }
+
+    fn api_versions(&mut self, version: i16) -> ApiVersionsResponse {
+        let answer = self.call(&ApiVersionsRequest::default(), version);
+        ApiVersionsResponse::decode(&answer).expect("decode")
     }
 
     fn topic(&mut self, topic: &str, version: i16) -> TopicMetadata {
@@ -135,6 +145,13 @@ fn each_version_of_the_hot_path_works_on_kafka_3_9() {
     each_version_works(Version::V3_9);
 }
 
+#[test]
+fn each_version_of_the_hot_path_works_on_old_kafka() {
+    for version in real_kafka::old_versions() {
+        each_version_works(*version);
+    }
+}
+
 fn each_version_works(version: Version) {
     if !real_kafka::available() {
         return;
@@ -143,13 +160,12 @@ fn each_version_works(version: Version) {
     let topic: Arc<str> = "protocol-versions".into();
     cluster.create_topic(&topic, 1);
     let mut connection = Connection::open(cluster);
-    for version in ApiVersionsRequest::default().versions() {
-        let range = connection.call(&ApiVersionsRequest::default(), version);
-        let answer = ApiVersionsResponse::decode(&range).expect("decode");
+    let table = connection.versions();
+    for version in common(&table, &ApiVersionsRequest::default()) {
+        let answer = connection.api_versions(version);
         assert_eq!(answer.error, None, "ApiVersions version {version}");
         VersionTable::new(answer).expect("a table");
     }
-    let table = connection.versions();
     let metadata = MetadataRequest { topics: None, allow_auto_topic_creation: true };
     for version in common(&table, &metadata) {
         let found = connection.topic(&topic, version);
@@ -157,7 +173,8 @@ fn each_version_works(version: Version) {
         assert_eq!(found.id.is_some(), version >= 10);
         assert!(found.partitions[0].leader.is_some(), "Metadata version {version}");
     }
-    let found = connection.topic(&topic, 12);
+    let newest = *common(&table, &metadata).end();
+    let found = connection.topic(&topic, newest);
     let epoch = found.partitions[0].leader_epoch;
     let mut written = Vec::new();
     for version in common(&table, &produce(&topic, found.id, "")) {
@@ -207,14 +224,14 @@ fn a_version_that_the_broker_does_not_know_is_refused_once_and_then_agreed_on() 
     }
     let mut connection = Connection::open(Cluster::shared(Version::V4_3, 1));
     const FUTURE: i16 = 99;
-    let refused = connection.call(&ApiVersionsRequest::default(), FUTURE);
-    let refused = ApiVersionsResponse::decode(&refused).expect("an answer in version 0");
+    let refused = connection.api_versions(FUTURE);
     assert_eq!(refused.error, Some(ErrorCode::UNSUPPORTED_VERSION));
     let version = refused.fallback(FUTURE).expect("a version");
     assert_eq!(version, api_versions::NEWEST);
-    let answer = ApiVersionsResponse::decode(&connection.call(&ApiVersionsRequest::default(), version))
-        .expect("decode");
-    let table = VersionTable::new(answer).expect("a table");
-    assert!(table.finalized_feature("transaction.version") >= 2);
+    // A broker that has just started learns of the cluster's features a moment after it listens.
+    let table = (0..600).map(|_| VersionTable::new(connection.api_versions(version)).expect("a table"));
+    let table = table.inspect(|_| std::thread::sleep(Duration::from_millis(100)));
+    let table = table.skip_while(|table| table.finalized_feature("transaction.version") < 2).next();
+    let table = table.expect("transaction.version 2");
     assert!(table.range(ApiKey::Fetch).is_some());
 }

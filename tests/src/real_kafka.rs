@@ -22,6 +22,10 @@ pub enum Version {
     V4_3,
     /// The last line before 4.0: transaction protocol v1.
     V3_9,
+    /// The last that many run with ZooKeeper; one node only here.
+    V2_8,
+    /// The oldest: transactions of consumer groups (KIP-447) begin with its successor. One node only here.
+    V2_4,
 }
 
 impl Version {
@@ -30,6 +34,8 @@ impl Version {
         match self {
             Self::V4_3 => "4.3.0",
             Self::V3_9 => "3.9.2",
+            Self::V2_8 => "2.8.2",
+            Self::V2_4 => "2.4.1",
         }
     }
 
@@ -37,7 +43,19 @@ impl Version {
         match self {
             Self::V4_3 => ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
             Self::V3_9 => ("org.slf4j", "slf4j-nop", "1.7.36"),
+            // The broker itself calls log4j 1.
+            Self::V2_8 | Self::V2_4 => ("org.slf4j", "slf4j-log4j12", "1.7.36"),
         }
+    }
+
+    /// Whether its brokers keep the cluster's metadata in ZooKeeper.
+    const fn has_zookeeper(self) -> bool {
+        matches!(self, Self::V2_8 | Self::V2_4)
+    }
+
+    /// Where its command line tools are.
+    const fn tools_package(self) -> &'static str {
+        if self.has_zookeeper() { "kafka.admin" } else { "org.apache.kafka.tools" }
     }
 }
 
@@ -62,6 +80,16 @@ pub fn available() -> bool {
         eprintln!("{text}");
         false
     })
+}
+
+/// Releases of the long form, [`Version::V2_8`] and [`Version::V2_4`], with `TIDEWATER_OLD_KAFKA=1`; none
+/// otherwise, and that is said.
+pub fn old_versions() -> &'static [Version] {
+    if std::env::var_os("TIDEWATER_OLD_KAFKA").is_none() {
+        eprintln!("SKIPPED: Kafka 2.8 and 2.4 belong to the long form (TIDEWATER_OLD_KAFKA=1)");
+        return &[];
+    }
+    &[Version::V2_8, Version::V2_4]
 }
 
 fn runs(tool: &str, flag: &str) -> bool {
@@ -124,7 +152,7 @@ fn fetch_jars(version: Version, folder: &Path) -> io::Result<()> {
 pub struct Options {
     /// Kafka's release.
     pub version: Version,
-    /// Combined broker and controller nodes, 1 to 3.
+    /// Combined broker and controller nodes, 1 to 3; 1 where ZooKeeper is the controller's.
     pub nodes: usize,
     /// Lines added to each `server.properties`.
     pub properties: Vec<(String, String)>,
@@ -163,8 +191,10 @@ pub struct Cluster {
     ports: Vec<u16>,
     advertised_ports: Vec<u16>,
     proxy: Option<Proxy>,
+    /// Of the controllers; of ZooKeeper, where there is one.
     controller_ports: Vec<u16>,
     nodes: Mutex<Vec<Option<Server>>>,
+    zookeeper: Mutex<Option<Server>>,
 }
 
 impl Cluster {
@@ -184,15 +214,57 @@ impl Cluster {
         });
         let folder = tempfile::tempdir().expect("a folder for the cluster");
         let nodes = Mutex::new((0..options.nodes).map(|_| None).collect());
-        let cluster = Self { options, folder, jars, ports, advertised_ports, proxy, controller_ports, nodes };
-        let id = cluster.java(&["kafka.tools.StorageTool", "random-uuid"]);
-        let id = text_of_stdout(&id).lines().last().unwrap_or_default().trim().to_owned();
-        for node in 0..cluster.options.nodes {
-            cluster.format(node, &id);
-            cluster.start_node(node);
+        let zookeeper = Mutex::new(None);
+        let cluster = Self {
+            options,
+            folder,
+            jars,
+            ports,
+            advertised_ports,
+            proxy,
+            controller_ports,
+            nodes,
+            zookeeper,
+        };
+        if cluster.options.version.has_zookeeper() {
+            assert_eq!(cluster.options.nodes, 1, "clusters with ZooKeeper have one node here");
+            cluster.start_zookeeper();
+            cluster.configure(0);
+            cluster.start_node(0);
+        } else {
+            cluster.start_quorum();
         }
         cluster.wait_until_ready();
         cluster
+    }
+
+    fn start_quorum(&self) {
+        let id = self.java(&["kafka.tools.StorageTool", "random-uuid"]);
+        let id = text_of_stdout(&id).lines().last().unwrap_or_default().trim().to_owned();
+        for node in 0..self.options.nodes {
+            self.format(node, &id);
+            self.start_node(node);
+        }
+    }
+
+    fn start_zookeeper(&self) {
+        let folder = self.folder.path().join("zookeeper");
+        std::fs::create_dir_all(&folder).expect("a folder for ZooKeeper");
+        let port = self.controller_ports[0];
+        let arguments = [
+            "-Xmx128m",
+            // Ports are chosen by the system here, and the web page for administrators has a fixed one.
+            "-Dzookeeper.admin.enableServer=false",
+            "-cp",
+            &self.class_path(),
+            "org.apache.zookeeper.server.ZooKeeperServerMain",
+            &port.to_string(),
+            &folder.to_string_lossy(),
+        ];
+        let server = Server::start(self.folder.path(), "zookeeper", "java", &arguments);
+        *self.zookeeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(server.expect("start ZooKeeper"));
+        self.wait_for_port(port, "ZooKeeper");
     }
 
     /// The cluster that all tests of this binary share; with one node it is proxied, for faults by
@@ -268,12 +340,13 @@ impl Cluster {
         self.lock()[node] = Some(server.expect("start a Kafka node"));
     }
 
-    /// Runs one of Kafka's command line tools (`org.apache.kafka.tools.NAME`) against this cluster.
+    /// Runs one of Kafka's command line tools (`org.apache.kafka.tools.NAME`; before 3.0 `kafka.admin.NAME`)
+    /// against this cluster.
     ///
     /// # Panics
     /// When it fails; its output is shown.
     pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
-        let class = format!("org.apache.kafka.tools.{name}");
+        let class = format!("{}.{name}", self.options.version.tools_package());
         let bootstrap = self.bootstrap();
         let mut all = vec![class.as_str(), "--bootstrap-server", &bootstrap];
         all.extend_from_slice(arguments);
@@ -321,38 +394,30 @@ impl Cluster {
             .expect("run java")
     }
 
-    fn format(&self, node: usize, cluster_id: &str) {
+    fn configure(&self, node: usize) -> PathBuf {
         let folder = self.node_folder(node);
         std::fs::create_dir_all(&folder).expect("a folder for the node");
         let configuration = folder.join("server.properties");
         std::fs::write(&configuration, self.server_properties(node)).expect("write server.properties");
+        configuration
+    }
+
+    fn format(&self, node: usize, cluster_id: &str) {
+        let configuration = self.configure(node);
         let path = configuration.to_string_lossy();
         let output = self.java(&["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", &path]);
         assert!(output.status.success(), "format node {node}: {}", text(&output));
     }
 
     fn server_properties(&self, node: usize) -> String {
-        let voters: Vec<String> = self
-            .controller_ports
-            .iter()
-            .enumerate()
-            .map(|(node, port)| format!("{node}@127.0.0.1:{port}"))
-            .collect();
-        let (port, controller_port, advertised_port) =
-            (self.ports[node], self.controller_ports[node], self.advertised_ports[node]);
+        let (port, controller_port) = (self.ports[node], self.controller_ports[node]);
         let replicas = self.options.nodes.min(3);
         let in_sync = if replicas == 3 { 2 } else { 1 };
         let data = self.node_folder(node).join("data");
         // Tests write event times of years ago: by the default retention Kafka would delete them half a
         // minute after its start.
         let mut lines = format!(
-            "process.roles=broker,controller\n\
-             node.id={node}\n\
-             controller.quorum.voters={}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}\n\
-             controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
+            "{}\
              log.dirs={}\n\
              min.insync.replicas={in_sync}\n\
              default.replication.factor={replicas}\n\
@@ -365,7 +430,7 @@ impl Cluster {
              log.cleaner.backoff.ms=500\n\
              group.initial.rebalance.delay.ms=0\n\
              log.retention.ms=-1\n",
-            voters.join(","),
+            self.listener_properties(node),
             data.display(),
         );
         for (name, value) in &self.options.properties {
@@ -377,18 +442,52 @@ impl Cluster {
         lines
     }
 
+    fn listener_properties(&self, node: usize) -> String {
+        let (port, advertised_port) = (self.ports[node], self.advertised_ports[node]);
+        let controller_port = self.controller_ports[node];
+        let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}");
+        if self.options.version.has_zookeeper() {
+            return format!(
+                "broker.id={node}\n\
+                 zookeeper.connect=127.0.0.1:{controller_port}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 {advertised}\n"
+            );
+        }
+        let voters: Vec<String> = self
+            .controller_ports
+            .iter()
+            .enumerate()
+            .map(|(node, port)| format!("{node}@127.0.0.1:{port}"))
+            .collect();
+        format!(
+            "process.roles=broker,controller\n\
+             node.id={node}\n\
+             controller.quorum.voters={}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+             {advertised}\n\
+             controller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n",
+            voters.join(","),
+        )
+    }
+
     /// A node listens only when it has joined the quorum, so open ports say that the cluster is up.
     fn wait_until_ready(&self) {
         for (node, port) in self.ports.iter().enumerate() {
-            let up = (0..240).any(|_| {
-                let open = TcpStream::connect(("127.0.0.1", *port)).is_ok();
-                if !open {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
-                open
-            });
-            assert!(up, "Kafka node {node} did not open port {port}:\n{}", self.logs());
+            self.wait_for_port(*port, &format!("Kafka node {node}"));
         }
+    }
+
+    fn wait_for_port(&self, port: u16, name: &str) {
+        let up = (0..240).any(|_| {
+            let open = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if !open {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            open
+        });
+        assert!(up, "{name} did not open port {port}:\n{}", self.logs());
     }
 }
 
