@@ -122,6 +122,11 @@ fn what_java_wrote_is_read_on_3_9() {
     what_java_wrote_is_read(Version::V3_9);
 }
 
+#[test]
+fn what_java_wrote_is_read_on_old_kafka() {
+    real_kafka::old_versions().iter().copied().for_each(what_java_wrote_is_read);
+}
+
 /// Writes as `JavaClient` does.
 async fn write(cluster: &Cluster, topic: &str, codec: Codec) {
     let transactional = topic.ends_with("-transactional");
@@ -201,4 +206,9 @@ fn java_reads_what_we_wrote_on_4_3() {
 #[test]
 fn java_reads_what_we_wrote_on_3_9() {
     java_reads_what_we_wrote(Version::V3_9);
+}
+
+#[test]
+fn java_reads_what_we_wrote_on_old_kafka() {
+    real_kafka::old_versions().iter().copied().for_each(java_reads_what_we_wrote);
 }
