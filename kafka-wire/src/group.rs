@@ -4,6 +4,8 @@
 //! machine owns one and does what its [`Event`]s say. There are two protocols, and one member for each: the classic
 //! one, where a member of the group divides the partitions, and that of KIP-848, where the coordinator does.
 
+pub(crate) mod assignor;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
