@@ -20,11 +20,11 @@ mod waiters;
 pub use accumulator::TopicShape;
 #[cfg(feature = "net")]
 pub(crate) use accumulator::{Accumulator, AccumulatorConfig, Moment, ReadyBatch, SealJob};
-pub use batch::{Batch, Done};
+pub use batch::{Batch, Done, Fate};
 pub use partitioner::partition_for_key;
 pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
 #[cfg(feature = "net")]
-pub(crate) use receipt::{Completion, block_on};
+pub(crate) use receipt::{Completion, block_on, shielded};
 pub use record::Record;
 pub use role::{Command, ProducerRole, TopicListener};
 #[cfg(feature = "net")]

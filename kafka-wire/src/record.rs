@@ -13,6 +13,7 @@ mod builder;
 mod compression;
 mod header;
 mod reader;
+mod split;
 mod varint;
 mod view;
 

@@ -143,14 +143,61 @@ fn a_record_that_is_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn a_batch_that_the_broker_finds_too_large_fails_and_the_next_goes_on() {
+fn a_batch_that_the_broker_finds_too_large_is_split_and_one_record_that_is_too_large_fails_alone() {
     let topic = tidewater_broker::TopicOptions::new("orders", 1).with_config("max.message.bytes", "500");
     let broker = broker(Options { topics: vec![topic], ..Options::default() });
-    let producer = Producer::new(config(&broker, &[])).unwrap();
-    let error = block_on(producer.send(Record::to("orders").value(&[7; 2_000]))).unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE), "{error}");
-    assert!(!error.possibly_written());
-    assert_eq!(block_on(producer.send(Record::to("orders").value("small"))).unwrap().offset, Some(0));
+    for (codec, start) in [(Codec::None, 0), (Codec::Lz4, 100)] {
+        let mut config = config(&broker, &[("linger.ms", "1000")]);
+        config.compression = codec;
+        let counted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&counted);
+        let producer = Producer::with_delivery_callback(config, move |fate| {
+            counter.fetch_add(fate.as_ref().map_or(1, |batch| u64::from(batch.records)), Ordering::Relaxed);
+        })
+        .unwrap();
+        let send = |index: u64| {
+            // Digits that no codec makes small.
+            let noise: Vec<u8> = (0..40).map(|place| (index * 7919 + place * 104_729) as u8).collect();
+            let value = if index == 60 { vec![noise; 50].concat() } else { noise };
+            let value: Vec<u8> =
+                value.iter().zip(0_u32..).map(|(byte, place)| byte ^ (place * place) as u8).collect();
+            (producer.enqueue_blocking(Record::to("orders").value(&value)).unwrap(), value)
+        };
+        let sent: Vec<_> = (0..=100).map(send).collect();
+        block_on(producer.flush());
+        let mut expected = Vec::new();
+        for (index, (receipt, value)) in sent.into_iter().enumerate() {
+            match receipt.wait() {
+                Err(error) => {
+                    assert_eq!((index, error.code()), (60, Some(ErrorCode::MESSAGE_TOO_LARGE)), "{error}");
+                    assert!(!error.possibly_written());
+                }
+                Ok(report) => {
+                    assert_eq!(report.offset, Some(start + expected.len() as i64));
+                    expected.push(value);
+                }
+            }
+        }
+        assert_eq!((expected.len(), counted.load(Ordering::Relaxed)), (100, 101));
+        let seen: Vec<_> =
+            read(&broker, &at(0)).into_iter().skip(start as usize).map(|record| record.value).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn who_prefers_callbacks_gets_each_records_fate_in_order() {
+    let broker = broker(Options::default().with_topic("orders", 1));
+    let producer = Producer::new(config(&broker, &[("batch.size", "200")])).unwrap();
+    let (sender, told) = std::sync::mpsc::channel();
+    for index in 0..100 {
+        let value = format!("value{index}");
+        let sender = sender.clone();
+        let receipt = producer.enqueue_blocking(Record::to("orders").value(&value)).unwrap();
+        receipt.then(move |fate| sender.send(fate.unwrap().offset).unwrap());
+    }
+    block_on(producer.close(Duration::from_secs(30))).unwrap();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), (0..100).map(Some).collect::<Vec<_>>());
 }
 
 #[test]

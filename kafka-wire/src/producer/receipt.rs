@@ -1,11 +1,13 @@
 //! What a sender gets back: one completion per batch, shared by the receipts of its records.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
+use super::batch::Fate;
 use crate::error::Result;
 use crate::types::TopicPartition;
 
@@ -36,7 +38,8 @@ pub struct BatchMetadata {
     pub partition: TopicPartition,
     /// How many records.
     pub records: u32,
-    /// The offset of the first one; see [`RecordMetadata::offset`].
+    /// The offset of the first one; see [`RecordMetadata::offset`]. The others follow it, but for a batch
+    /// that was split because the broker found it too large: other writers' records may lie between parts.
     pub base_offset: Option<i64>,
     /// See [`RecordMetadata::append_time_ms`].
     pub append_time_ms: Option<i64>,
@@ -44,75 +47,171 @@ pub struct BatchMetadata {
 
 /// The fate of one batch, and who waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Completion(Mutex<Fate>);
+pub(crate) struct Completion(Mutex<State>);
 
-#[derive(Debug, Default)]
-struct Fate {
-    outcome: Option<Result<BatchMetadata>>,
+#[derive(Default)]
+struct State {
+    fate: Option<BatchFate>,
     wakers: Vec<Waker>,
+    /// Called with the fate of a record of the batch, by its index.
+    callbacks: Vec<(u32, Callback)>,
+}
+
+type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+#[derive(Debug)]
+enum BatchFate {
+    Whole(Result<BatchMetadata>),
+    /// The batch was split, and these parts have met their fate: first record, number, outcome.
+    Parts {
+        known: Vec<(u32, u32, Result<BatchMetadata>)>,
+        is_complete: bool,
+    },
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("fate", &self.fate).finish_non_exhaustive()
+    }
+}
+
+impl BatchFate {
+    /// What became of record `index`.
+    fn of_record(&self, index: u32) -> Option<Result<RecordMetadata>> {
+        let (first, outcome) = match self {
+            Self::Whole(outcome) => (0, outcome),
+            Self::Parts { known, .. } => {
+                let holds = |(first, records, _): &&(u32, u32, _)| (*first..first + records).contains(&index);
+                known.iter().find(holds).map(|(first, _, outcome)| (*first, outcome))?
+            }
+        };
+        Some(outcome.clone().map(|batch| RecordMetadata {
+            offset: batch.base_offset.map(|base| base + i64::from(index - first)),
+            partition: batch.partition,
+            append_time_ms: batch.append_time_ms,
+        }))
+    }
+
+    /// What became of all of it; of several errors the first record's.
+    fn of_batch(&self) -> Option<Result<BatchMetadata>> {
+        match self {
+            Self::Whole(outcome) => Some(outcome.clone()),
+            Self::Parts { is_complete: false, .. } => None,
+            Self::Parts { known, .. } => {
+                let mut known: Vec<_> = known.iter().collect();
+                known.sort_by_key(|(first, ..)| *first);
+                let mut outcomes = known.into_iter().map(|(.., outcome)| outcome.clone());
+                outcomes.next().map(|first| {
+                    outcomes.try_fold(first?, |all, part| {
+                        Ok(BatchMetadata { records: all.records + part?.records, ..all })
+                    })
+                })
+            }
+        }
+    }
 }
 
 impl Completion {
-    fn fate(&self) -> MutexGuard<'_, Fate> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held cannot have left a half-written fate: each change is one assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides the fate, once; wakes everyone.
+    /// Decides the fate of all of it, once; wakes everyone.
     pub(crate) fn complete(&self, outcome: Result<BatchMetadata>) {
-        let wakers = {
-            let mut fate = self.fate();
-            fate.outcome.get_or_insert(outcome);
-            std::mem::take(&mut fate.wakers)
-        };
+        let mut state = self.state();
+        state.fate.get_or_insert(BatchFate::Whole(outcome));
+        Self::tell(state);
+    }
+
+    /// Decides the fate of the batch or of a part.
+    pub(crate) fn complete_part(&self, fate: &Fate) {
+        if fate.is_last && fate.first == 0 && self.state().fate.is_none() {
+            return self.complete(fate.outcome.clone());
+        }
+        let mut state = self.state();
+        let parts = || BatchFate::Parts { known: Vec::new(), is_complete: false };
+        if let BatchFate::Parts { known, is_complete } = state.fate.get_or_insert_with(parts) {
+            known.push((fate.first, fate.records, fate.outcome.clone()));
+            *is_complete = fate.is_last;
+        }
+        Self::tell(state);
+    }
+
+    /// Wakes everyone, and calls back whose fate is known; without the lock, since they may do anything.
+    fn tell(mut state: MutexGuard<'_, State>) {
+        let State { fate, callbacks, .. } = &mut *state;
+        let Some(fate) = fate else { return };
+        let mut due = Vec::new();
+        for (index, callback) in std::mem::take(callbacks) {
+            match fate.of_record(index) {
+                Some(outcome) => due.push((callback, outcome)),
+                None => callbacks.push((index, callback)),
+            }
+        }
+        // Who waits for another part keeps its place.
+        let wakers =
+            if fate.of_batch().is_some() { std::mem::take(&mut state.wakers) } else { state.wakers.clone() };
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        for (callback, outcome) in due {
+            shielded("a record's callback", || callback(outcome));
+        }
     }
 
-    fn outcome(&self) -> Option<Result<BatchMetadata>> {
-        self.fate().outcome.clone()
-    }
-
-    /// The fate, or a place among those to wake. `slot` is the caller's place from an earlier poll.
-    fn poll(&self, context: &Context<'_>, slot: &mut Option<usize>) -> Poll<Result<BatchMetadata>> {
-        let mut fate = self.fate();
-        if let Some(outcome) = &fate.outcome {
-            return Poll::Ready(outcome.clone());
+    /// A fate that `read` finds, or a place among those to wake. `slot` is the caller's place from an
+    /// earlier poll.
+    fn poll<T>(
+        &self,
+        context: &Context<'_>,
+        slot: &mut Option<usize>,
+        read: impl FnOnce(&BatchFate) -> Option<T>,
+    ) -> Poll<T> {
+        let mut state = self.state();
+        if let Some(outcome) = state.fate.as_ref().and_then(read) {
+            return Poll::Ready(outcome);
         }
         // A task that waits for many receipts of a batch is woken once, not once per record.
-        if fate.wakers.last().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if state.wakers.last().is_some_and(|waker| waker.will_wake(context.waker())) {
             return Poll::Pending;
         }
-        match slot.and_then(|slot| fate.wakers.get_mut(slot)) {
+        match slot.and_then(|slot| state.wakers.get_mut(slot)) {
             Some(waker) => waker.clone_from(context.waker()),
             None => {
-                *slot = Some(fate.wakers.len());
-                fate.wakers.push(context.waker().clone());
+                *slot = Some(state.wakers.len());
+                state.wakers.push(context.waker().clone());
             }
         }
         Poll::Pending
     }
 }
 
-/// The promise of one record's fate. Await it, wait for it on a thread, or drop it: the record is sent
-/// all the same.
+/// Calls what the application gave: its panic must not end the I/O thread.
+pub(crate) fn shielded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    called.inspect_err(|_| tracing::error!("{what} panicked")).ok()
+}
+
+/// The promise of one record's fate. Await it, wait for it on a thread, be called back, or drop it: the
+/// record is sent all the same.
 ///
 /// # Cancel safety
 /// Dropping it, before or after it was polled, has no effect on the record.
 #[derive(Debug)]
 pub struct Receipt {
-    batch: BatchReceipt,
+    completion: Arc<Completion>,
+    slot: Option<usize>,
     index: u32,
 }
 
 impl Receipt {
     pub(crate) fn new(completion: Arc<Completion>, index: u32) -> Self {
-        Self { batch: BatchReceipt::new(completion), index }
+        Self { completion, slot: None, index }
     }
 
     /// The fate, if it is known by now.
     pub fn try_wait(&self) -> Option<Result<RecordMetadata>> {
-        let outcome = self.batch.try_wait()?;
-        Some(self.of_record(outcome))
+        self.completion.state().fate.as_ref()?.of_record(self.index)
     }
 
     /// Blocks this thread until the fate is known, at most `delivery.timeout.ms` after the send. Not for
@@ -124,13 +223,18 @@ impl Receipt {
         block_on(self)
     }
 
-    fn of_record(&self, outcome: Result<BatchMetadata>) -> Result<RecordMetadata> {
-        let index = i64::from(self.index);
-        outcome.map(|batch| RecordMetadata {
-            partition: batch.partition,
-            offset: batch.base_offset.map(|base| base + index),
-            append_time_ms: batch.append_time_ms,
-        })
+    /// Calls `callback` with the fate: on the client's I/O thread, where it must not block, or at once on
+    /// this thread when the fate is known already. Callbacks of a partition's records are called in the
+    /// order of the records; a panic in one is logged and goes no further.
+    pub fn then(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
+        let mut state = self.completion.state();
+        match state.fate.as_ref().and_then(|fate| fate.of_record(self.index)) {
+            None => state.callbacks.push((self.index, Box::new(callback))),
+            Some(outcome) => {
+                drop(state);
+                shielded("a record's callback", || callback(outcome));
+            }
+        }
     }
 }
 
@@ -138,7 +242,8 @@ impl Future for Receipt {
     type Output = Result<RecordMetadata>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.batch).poll(context).map(|outcome| self.of_record(outcome))
+        let Self { completion, slot, index } = &mut *self;
+        completion.poll(context, slot, |fate| fate.of_record(*index))
     }
 }
 
@@ -156,7 +261,7 @@ impl BatchReceipt {
 
     /// The fate, if it is known by now.
     pub fn try_wait(&self) -> Option<Result<BatchMetadata>> {
-        self.completion.outcome()
+        self.completion.state().fate.as_ref()?.of_batch()
     }
 
     /// Blocks this thread until the fate is known; see [`Receipt::wait`].
@@ -173,7 +278,7 @@ impl Future for BatchReceipt {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { completion, slot } = &mut *self;
-        completion.poll(context, slot)
+        completion.poll(context, slot, BatchFate::of_batch)
     }
 }
 
@@ -254,7 +359,43 @@ mod tests {
         let completion = Completion::default();
         completion.complete(Err(Error::new(ErrorKind::Timeout, "produce")));
         completion.complete(written());
-        assert!(completion.outcome().unwrap().is_err());
+        assert!(completion.state().fate.as_ref().unwrap().of_batch().unwrap().is_err());
+    }
+
+    #[test]
+    fn receipts_of_a_split_batch_get_the_fate_of_their_part() {
+        let completion = Arc::new(Completion::default());
+        let mut receipts: Vec<_> = (0..4).map(|index| Receipt::new(Arc::clone(&completion), index)).collect();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        assert!(Pin::new(&mut receipts[0]).poll(&mut context).is_pending());
+        let (sender, told) = std::sync::mpsc::channel();
+        for receipt in receipts.drain(2..) {
+            let sender = sender.clone();
+            receipt.then(move |outcome| sender.send(outcome.unwrap().offset).unwrap());
+        }
+        let part = |first, is_last, outcome| Fate { first, records: 2, outcome, is_last, buffer: None };
+        completion.complete_part(&part(2, false, written()));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Some(40), Some(41)]);
+        assert!(
+            receipts[0].try_wait().is_none()
+                && BatchReceipt::new(Arc::clone(&completion)).try_wait().is_none()
+        );
+        completion.complete_part(&part(0, true, Err(Error::new(ErrorKind::Timeout, "produce"))));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 2, "at each part");
+        assert!(receipts.iter().all(|receipt| receipt.try_wait().unwrap().is_err()));
+        assert!(BatchReceipt::new(completion).wait().is_err(), "a part failed");
+    }
+
+    #[test]
+    fn a_callback_is_called_at_once_when_the_fate_is_known_and_may_panic() {
+        let completion = Arc::new(Completion::default());
+        Receipt::new(Arc::clone(&completion), 0).then(|_| panic!("the application's"));
+        completion.complete(written());
+        let (sender, told) = std::sync::mpsc::channel();
+        Receipt::new(completion, 1).then(move |outcome| sender.send(outcome.unwrap().offset).unwrap());
+        assert_eq!(told.recv().unwrap(), Some(41));
     }
 
     #[test]

@@ -364,10 +364,42 @@ impl Sender {
                 queue.entries[index].has_failed = true;
                 queue.is_resetting = true;
             }
+            Verdict::TooLarge(error) => self.split(place, index, error.with_broker(broker)),
             Verdict::OutOfOrder(error) | Verdict::Failed(error) => {
                 self.fail(place, index, error.with_broker(broker));
             }
         }
+    }
+
+    /// Puts two halves in the place of a batch that the broker refused for its size; they share its sequence
+    /// numbers, which nobody has seen. What may have been written all the same keeps its numbers and fails.
+    fn split(&mut self, place: usize, index: usize, error: Error) {
+        let queue = &mut self.queues[place];
+        if self.giving_up.is_some() || queue.entries[index].possibly_written {
+            return self.fail(place, index, error);
+        }
+        let Some(Entry { batch, stamp, last_error, .. }) = queue.entries.remove(index) else { return };
+        tracing::debug!(partition = %queue.partition, %error, "a batch is split");
+        let entry = |batch, stamp| Entry {
+            batch,
+            stamp,
+            call: None,
+            // One at a time: what was sent behind it is refused as out of order, and comes after both.
+            has_failed: true,
+            possibly_written: false,
+            last_error: last_error.clone(),
+        };
+        let (front, back) = batch.split();
+        let Some(back) = back else {
+            queue.entries.insert(index, entry(front, stamp));
+            return self.fail(place, index, error);
+        };
+        let of_back = stamp.map(|stamp| Stamp {
+            base_sequence: sequence_after(stamp.base_sequence, front.records.records()),
+            ..stamp
+        });
+        queue.entries.insert(index, entry(back, of_back));
+        queue.entries.insert(index, entry(front, stamp));
     }
 
     fn retry_later(&mut self, now: Instant, place: usize, index: usize, error: Error) {

@@ -18,6 +18,8 @@ pub(crate) enum Verdict {
     },
     /// The broker expected another sequence number, producer id or epoch.
     OutOfOrder(Error),
+    /// It was refused for its size; parts of it may not be.
+    TooLarge(Error),
     /// It was refused, and would be again.
     Failed(Error),
 }
@@ -51,9 +53,9 @@ pub(crate) fn verdict(answer: &PartitionAnswer) -> Verdict {
         | ErrorCode::UNKNOWN_PRODUCER_ID
         | ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::OutOfOrder(error),
         ErrorCode::PRODUCER_FENCED => Verdict::Failed(fenced(error)),
-        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::Failed(
-            error.with_hint("lower batch.size or max.request.size, or raise the topic's max.message.bytes"),
-        ),
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
+            Verdict::TooLarge(error.with_hint("raise the topic's max.message.bytes, or send smaller records"))
+        }
         // The markers of the transaction before are still being written.
         ErrorCode::CONCURRENT_TRANSACTIONS => {
             Verdict::Retry { error, possibly_written: false, is_metadata_stale: false }

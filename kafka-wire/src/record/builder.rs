@@ -13,7 +13,7 @@ use crate::protocol::request::FrameBuilder;
 use crate::types::{Codec, ProducerIdentity};
 
 /// A batch's size is an `i32` on the wire, less what its header and a compressor may add.
-const MAX_BODY_BYTES: usize = 1 << 30;
+pub(super) const MAX_BODY_BYTES: usize = 1 << 30;
 
 /// A batch that grows: each record goes straight into wire form, into one buffer.
 pub struct BatchBuilder {
@@ -127,6 +127,7 @@ impl BatchBuilder {
     pub fn seal(mut self) -> SealedBatch {
         let codec = compression::compress(self.compression, &mut self.body);
         SealedBatch {
+            compression: self.compression,
             codec,
             control: false,
             records: self.records,
@@ -192,6 +193,8 @@ fn too_large(record_bytes: usize, batch_bytes: usize) -> Error {
 /// again, as a retry with a new producer epoch needs.
 #[derive(Clone)]
 pub struct SealedBatch {
+    /// What was asked for; `codec` is what became of it.
+    compression: Compression,
     codec: Codec,
     control: bool,
     records: u32,
@@ -219,6 +222,10 @@ impl SealedBatch {
     /// What the records are compressed with.
     pub fn codec(&self) -> Codec {
         self.codec
+    }
+
+    pub(super) fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// Appends the batch to `frame`: the header by value, the body by reference.

@@ -7,7 +7,7 @@ use super::{Shared, moment};
 use crate::error::{Error, ErrorKind};
 use crate::net::driver::Feed;
 use crate::net::signal::{MailboxFeed, lock};
-use crate::producer::{Batch, Command, Done, ReadyBatch};
+use crate::producer::{Batch, Command, Done, ReadyBatch, shielded};
 
 pub(super) struct ProducerFeed {
     shared: Arc<Shared>,
@@ -23,12 +23,17 @@ impl ProducerFeed {
     fn batch(&self, ready: ReadyBatch) -> Batch {
         let ReadyBatch { partition, batch, created, completion, lease } = ready;
         let shared = Arc::clone(&self.shared);
-        let done = Done::new(move |fate, buffer| {
+        let mut lease = Some(lease);
+        let done = Done::new(batch.records(), move |mut fate| {
             if let Some(callback) = &shared.on_delivery {
-                callback(&fate);
+                shielded("the delivery callback", || callback(&fate.outcome));
             }
-            completion.complete(fate);
-            lock(&shared.accumulator).release(lease, buffer);
+            completion.complete_part(&fate);
+            if fate.is_last
+                && let Some(lease) = lease.take()
+            {
+                lock(&shared.accumulator).release(lease, fate.buffer.take());
+            }
         });
         Batch { partition, records: batch, created, done }
     }

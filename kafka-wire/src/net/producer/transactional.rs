@@ -82,7 +82,7 @@ impl TransactionalProducer {
     pub fn produce(&self, partition: TopicPartition, batch: SealedBatch) -> Result<BatchReceipt> {
         let completion = Arc::new(Completion::default());
         let receipt = BatchReceipt::new(Arc::clone(&completion));
-        let done = Done::new(move |fate, _| completion.complete(fate));
+        let done = Done::new(batch.records(), move |fate| completion.complete_part(&fate));
         self.0.mailbox.send(Command::Send(Batch { partition, records: batch, created: now(), done }))?;
         Ok(receipt)
     }

@@ -17,9 +17,16 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// One partition's log: which batch is at which offset, and what the leader remembers of producers.
 #[derive(Default)]
 struct Log {
-    batches: Vec<(i64, i64)>,
+    batches: Vec<Written>,
     end: i64,
     producers: HashMap<i64, Remembered>,
+}
+
+/// A batch in a log, or a part of one that was split.
+struct Written {
+    batch: i64,
+    offset: i64,
+    records: u32,
 }
 
 struct Remembered {
@@ -63,12 +70,13 @@ impl Log {
         if known.batches.len() > 5 {
             known.batches.pop_front();
         }
-        self.batches.push((batch, offset));
+        self.batches.push(Written { batch, offset, records });
         self.end += i64::from(records);
         Ok(offset)
     }
 }
 
+/// Of each batch, or of each part of one.
 type Fates = Arc<Mutex<Vec<(i64, Result<BatchMetadata>)>>>;
 
 /// Sender, brokers and what is between them.
@@ -122,7 +130,12 @@ impl World {
             partition: TopicPartition::new("t", partition as i32),
             records: builder.seal(),
             created: self.now,
-            done: Done::new(move |fate, _| fates.lock().unwrap().push((id, fate))),
+            done: Done::new(records, move |fate| {
+                if let Ok(metadata) = &fate.outcome {
+                    assert_eq!(metadata.records, fate.records);
+                }
+                fates.lock().unwrap().push((id, fate.outcome));
+            }),
         });
         self.pushed[partition].push(id);
         id
@@ -214,15 +227,21 @@ impl World {
     }
 
     fn fate(&self, batch: i64) -> Result<BatchMetadata> {
-        let fates = self.fates.lock().unwrap();
-        let mut of_batch = fates.iter().filter(|(id, _)| *id == batch);
-        let fate = of_batch.next().unwrap_or_else(|| panic!("batch {batch} has no fate")).1.clone();
-        assert!(of_batch.next().is_none(), "batch {batch} has two fates");
+        let mut fates = self.fates(batch);
+        let fate = fates.pop().unwrap_or_else(|| panic!("batch {batch} has no fate"));
+        assert!(fates.is_empty(), "batch {batch} has two fates");
         fate
     }
 
+    fn fates(&self, batch: i64) -> Vec<Result<BatchMetadata>> {
+        let fates = self.fates.lock().unwrap();
+        fates.iter().filter(|(id, _)| *id == batch).map(|(_, fate)| fate.clone()).collect()
+    }
+
     fn batches(&self, partition: usize) -> Vec<i64> {
-        self.logs[partition].batches.iter().map(|(batch, _)| *batch).collect()
+        let mut batches: Vec<_> = self.logs[partition].batches.iter().map(|written| written.batch).collect();
+        batches.dedup();
+        batches
     }
 
     /// Nothing lost, nothing twice, in order, and every error honest.
@@ -231,18 +250,21 @@ impl World {
             let log = self.batches(partition);
             let mut acknowledged = Vec::new();
             for batch in pushed {
-                let places: Vec<_> = (0..log.len()).filter(|place| log[*place] == *batch).collect();
-                match self.fate(*batch) {
-                    Ok(metadata) => {
-                        assert_eq!(places.len(), 1, "acknowledged batch {batch} in {log:?}");
-                        let offset = self.logs[partition].batches[places[0]].1;
-                        assert_eq!(metadata.base_offset, Some(offset), "batch {batch}");
-                        acknowledged.push(*batch);
-                    }
-                    Err(error) if error.possibly_written() => {
-                        assert!(places.len() <= 1, "failed batch {batch} twice in {log:?}");
-                    }
-                    Err(error) => assert!(places.is_empty(), "batch {batch} in {log:?} despite {error}"),
+                let places = log.iter().filter(|other| *other == batch).count();
+                assert!(places <= 1, "batch {batch} is torn apart or twice in {log:?}");
+                let written = self.logs[partition].batches.iter().filter(|written| written.batch == *batch);
+                let mut in_log: Vec<_> = written.map(|written| (written.offset, written.records)).collect();
+                let fates = self.fates(*batch);
+                assert!(!fates.is_empty(), "batch {batch} has no fate");
+                for metadata in fates.iter().flatten() {
+                    let told = (metadata.base_offset.unwrap(), metadata.records);
+                    let place = in_log.iter().position(|part| *part == told);
+                    in_log.remove(place.unwrap_or_else(|| panic!("batch {batch} at {told:?}: {in_log:?}")));
+                }
+                let unknown = fates.iter().filter(|fate| fate.as_ref().is_err_and(Error::possibly_written));
+                assert!(in_log.len() <= unknown.count(), "batch {batch} in {log:?} despite {fates:?}");
+                if fates.iter().all(Result::is_ok) {
+                    acknowledged.push(*batch);
                 }
             }
             let kept: Vec<_> = log.iter().filter(|batch| acknowledged.contains(batch)).copied().collect();
@@ -276,15 +298,18 @@ enum Step {
 }
 
 fn step(with_expiry: bool) -> impl Strategy<Value = Step> {
-    let codes = prop::sample::select(vec![
+    let mut codes = vec![
         ErrorCode::NOT_ENOUGH_REPLICAS,
         ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ErrorCode::CORRUPT_MESSAGE,
-    ]);
+    ];
+    // What may be there already and is then too large can only be given up.
+    codes.extend(with_expiry.then_some(ErrorCode::MESSAGE_TOO_LARGE));
+    let codes = prop::sample::select(codes);
     let longest = if with_expiry { 60_000_u64 } else { 300 };
     prop_oneof![
-        6 => (0..PARTITIONS, 1..4_u32).prop_map(|(partition, records)| Step::Push { partition, records }),
+        6 => (0..PARTITIONS, 1..6_u32).prop_map(|(partition, records)| Step::Push { partition, records }),
         6 => Just(Step::Send),
         6 => (0..2_usize).prop_map(|broker| Step::Deliver { broker }),
         2 => (0..2_usize, codes).prop_map(|(broker, code)| Step::Fault { broker, code }),
@@ -334,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn expiry_leaves_honest_errors_and_no_duplicates(steps in prop::collection::vec(step(true), 0..150)) {
+    fn expiry_and_splits_leave_honest_errors_and_no_duplicates(steps in prop::collection::vec(step(true), 0..150)) {
         run(steps);
     }
 }
@@ -459,7 +484,7 @@ fn a_refused_batch_fails_and_its_sequence_numbers_are_used_again() {
     let mut world = World::idempotent();
     world.push(0, 1);
     world.drain();
-    let refused = world.push(0, 4);
+    let refused = world.push(0, 1);
     world.send();
     world.deliver(0, Some(ErrorCode::MESSAGE_TOO_LARGE));
     let error = world.fate(refused).unwrap_err();
@@ -469,6 +494,50 @@ fn a_refused_batch_fails_and_its_sequence_numbers_are_used_again() {
     world.drain();
     world.check();
     assert_eq!(world.sender.identity.unwrap().epoch, 0);
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_split_until_it_fits_and_what_is_behind_it_comes_after() {
+    let mut world = World::idempotent();
+    world.push(0, 1);
+    world.drain();
+    let large = world.push(0, 4);
+    let behind = world.push(0, 2);
+    world.send();
+    assert_eq!(world.wires[0].len(), 2);
+    // The second is out of order now.
+    world.deliver(0, Some(ErrorCode::MESSAGE_TOO_LARGE));
+    world.deliver(0, None);
+    world.pass(Duration::from_secs(1));
+    world.send();
+    world.deliver(0, Some(ErrorCode::MESSAGE_TOO_LARGE));
+    world.drain();
+    world.check();
+    let offsets = |batch| {
+        let of =
+            |fate: Result<BatchMetadata>| fate.map(|part| (part.base_offset.unwrap(), part.records)).unwrap();
+        world.fates(batch).into_iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(large), [(1, 1), (2, 1), (3, 2)]);
+    assert_eq!(offsets(behind), [(5, 2)]);
+    assert_eq!(world.sender.identity.unwrap().epoch, 0, "sequence numbers go on without a gap");
+}
+
+#[test]
+fn what_may_have_been_written_is_not_split() {
+    let mut world = World::idempotent();
+    world.push(0, 1);
+    world.drain();
+    let batch = world.push(0, 4);
+    world.send();
+    world.disconnect(0, 1, false);
+    world.pass(Duration::from_secs(1));
+    world.send();
+    world.deliver(0, Some(ErrorCode::MESSAGE_TOO_LARGE));
+    assert!(world.fate(batch).unwrap_err().possibly_written());
+    world.push(0, 1);
+    world.drain();
+    world.check();
 }
 
 #[test]
