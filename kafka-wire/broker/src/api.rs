@@ -2,10 +2,12 @@
 //! where it differs from Kafka 4.3.
 
 mod acls;
+pub(crate) mod classic_group;
 mod configs;
 mod coordinators;
 mod delete_records;
 pub(crate) mod fetch;
+mod group_admin;
 mod list_offsets;
 mod metadata;
 mod offsets;
@@ -37,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     pub(crate) node: i32,
     pub(crate) connection: ConnectionId,
+    /// The client's name for itself.
+    pub(crate) client_id: Option<String>,
     /// Who asks: type and name, such as `User:ANONYMOUS`.
     pub(crate) principal: Arc<str>,
     /// The address that the request comes from.
@@ -107,6 +111,8 @@ pub(crate) enum Answer {
     Nothing,
     /// A fetch that waits for records.
     Wait(Box<Pending>),
+    /// It is answered when its group comes to a decision, which may have been made already.
+    Await,
     /// The connection is closed.
     Close,
 }
@@ -135,6 +141,14 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::DeleteRecords => with(cluster, context, request, delete_records::handle),
         ApiKey::DescribeConfigs => with(cluster, context, request, configs::describe),
         ApiKey::IncrementalAlterConfigs => with(cluster, context, request, configs::incremental_alter),
+        ApiKey::JoinGroup => with(cluster, context, request, classic_group::join),
+        ApiKey::SyncGroup => with(cluster, context, request, classic_group::sync),
+        ApiKey::Heartbeat => with(cluster, context, request, classic_group::heartbeat),
+        ApiKey::LeaveGroup => with(cluster, context, request, classic_group::leave),
+        ApiKey::ListGroups => with(cluster, context, request, group_admin::list),
+        ApiKey::DescribeGroups => with(cluster, context, request, group_admin::describe),
+        ApiKey::DeleteGroups => with(cluster, context, request, group_admin::delete),
+        ApiKey::OffsetDelete => with(cluster, context, request, group_admin::delete_offsets),
         ApiKey::DescribeAcls => with(cluster, context, request, acls::describe),
         ApiKey::CreateAcls => with(cluster, context, request, acls::create),
         ApiKey::DeleteAcls => with(cluster, context, request, acls::delete),

@@ -5,6 +5,7 @@
 
 mod commands;
 mod connection;
+mod members;
 mod restore;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +34,7 @@ use crate::transactions::{Completion, Transactions};
 
 use self::connection::Connection;
 pub use self::connection::Peer;
+pub(crate) use self::members::GROUP;
 
 /// How often the size of partitions is looked at: memory is short sooner than disks.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,6 +97,8 @@ enum Wait {
     Fetch(Context, Box<Pending>),
     /// A fault delays the request.
     Request(Bytes),
+    /// A member of a group, for its group's decision; what a fault does to the answer.
+    Group(Context, Option<Action>),
     /// A fault delays the answer.
     Answer(Option<Vec<Bytes>>),
     /// A fault swallowed the request.
@@ -128,6 +132,7 @@ pub struct Cluster {
     grown: Vec<(Arc<str>, i32)>,
     seed: u64,
     topics_created: u64,
+    members_named: u64,
     next_connection: u64,
     next_retention: Instant,
     next_age_check: Instant,
@@ -188,7 +193,7 @@ impl Cluster {
                 }
                 Some(Wait::Request(frame)) => self.receive(now, connection, frame, false),
                 Some(Wait::Answer(frame)) => self.send(connection, frame),
-                Some(Wait::Forever) | None => {}
+                Some(Wait::Forever | Wait::Group(..)) | None => {}
             }
         }
         self.apply_retention(now);
@@ -204,7 +209,10 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let parked = self.parked.values().filter_map(|parked| parked.until).min();
         let retention = self.topics.iter().next().map(|_| self.next_retention);
-        [parked, self.transactions.poll_timeout(), retention].into_iter().flatten().min()
+        [parked, self.transactions.poll_timeout(), self.groups.poll_timeout(), retention]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn receive(&mut self, now: Now, connection: ConnectionId, frame: Bytes, judge: bool) {
@@ -248,6 +256,8 @@ impl Cluster {
             Answer::Send(frame) => Some(frame),
             Answer::Nothing => None,
             Answer::Close => return self.close(connection),
+            Answer::Await if action == Some(Action::ApplyThenDisconnect) => return self.close(connection),
+            Answer::Await => return self.park(connection, None, Wait::Group(context.clone(), action)),
             Answer::Wait(pending) if action.is_none() => {
                 let until = Some(pending.deadline);
                 return self.park(connection, until, Wait::Fetch(context.clone(), pending));
@@ -288,6 +298,7 @@ impl Cluster {
     fn settle(&mut self, now: Now) {
         self.expire_transactions(now);
         self.write_due_markers(now);
+        self.settle_groups(now);
         let touched = std::mem::take(&mut self.grown);
         if !touched.is_empty() {
             self.wake_fetches(now, &touched);

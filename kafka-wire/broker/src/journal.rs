@@ -50,6 +50,8 @@ pub(crate) enum Entry {
     Transaction(Box<Transaction>),
     /// What an administrator set.
     Setting(Box<Setting>),
+    /// A group's offset was deleted.
+    OffsetDeleted { group: String, topic: String, partition: i32 },
 }
 
 /// The file, or nothing when all is in memory.

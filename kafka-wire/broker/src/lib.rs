@@ -18,9 +18,9 @@
 //! truncation is a command. Answers are those of Kafka 4.3 (compared by `tests/interop/embedded.rs`) except
 //! where a module of `api` says otherwise.
 //!
-//! What it does not do: groups with members (offsets can be committed and fetched), security, quotas,
-//! compaction. Without a folder all records are in memory until `retention.bytes` or `retention.ms` lets
-//! them go; with one, what is deleted leaves the index but not the file.
+//! What it does not do: security, quotas, compaction. Without a folder all records are in memory until
+//! `retention.bytes` or `retention.ms` lets them go; with one, what is deleted leaves the index but not the
+//! file. Members of groups are never on disk, the offsets of groups are.
 
 mod api;
 mod authorizer;

@@ -80,6 +80,13 @@ pub struct Options {
     pub marker_delay: Duration,
     /// The longest transaction timeout a producer may ask for (`transaction.max.timeout.ms`); 15 minutes.
     pub transaction_max_timeout: Duration,
+    /// How long the first members of an empty group wait for others (`group.initial.rebalance.delay.ms`); 0 by
+    /// default, where Kafka's is 3 s: tests wait for nobody.
+    pub initial_rebalance_delay: Duration,
+    /// The shortest session timeout that a member may ask for (`group.min.session.timeout.ms`); 6 s.
+    pub session_timeout_min: Duration,
+    /// The longest session timeout that a member may ask for (`group.max.session.timeout.ms`); 30 minutes.
+    pub session_timeout_max: Duration,
     /// The largest request in bytes (`socket.request.max.bytes`); 100 MiB.
     pub request_bytes_max: usize,
 }
@@ -98,6 +105,9 @@ impl Default for Options {
             transaction_version: TransactionVersion::V2,
             marker_delay: Duration::ZERO,
             transaction_max_timeout: Duration::from_secs(15 * 60),
+            initial_rebalance_delay: Duration::ZERO,
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(30 * 60),
             request_bytes_max: 100 * 1024 * 1024,
         }
     }

@@ -19,6 +19,7 @@ use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::groups::CommittedOffset;
+use crate::groups::classic::Identity;
 
 /// `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
@@ -82,23 +83,44 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
     context.answer(&answer)
 }
 
-/// Whether the member may commit: without members in the group only those without a generation may.
-fn check_member(cluster: &Cluster, context: &Context, request: &OffsetCommitRequest) -> Result<(), Failure> {
+/// Whether the member may commit; that it does shows that it lives.
+fn check_member(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &OffsetCommitRequest,
+) -> Result<(), Failure> {
     context.authorize(Operation::Read, ResourceType::Group, &request.group_id)?;
     cluster.check_coordinator(context, 0, &request.group_id)?;
-    if request.generation_id_or_member_epoch >= 0 {
-        return Err(refuse_member(cluster, &request.group_id).into());
-    }
+    let who = Identity {
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+    };
+    check_committer(cluster, &request.group_id, who, false)?;
+    let (now, group) = (context.now.instant, request.group_id.as_str());
+    // A group without members begins to exist with its first offset.
+    let _ = cluster.groups.with_members(group, false, |members, _| members.hear(now, who.member_id));
     Ok(())
 }
 
-/// What a member of a group without members is told.
-pub(super) fn refuse_member(cluster: &Cluster, group: &str) -> ErrorCode {
-    let is_pending = cluster.transactions.iter().any(|transaction| transaction.offsets.contains_key(group));
-    if is_pending || cluster.groups.get(group).is_some() {
-        ErrorCode::UNKNOWN_MEMBER_ID
+/// Whether a member, or somebody who is none, may commit offsets for the group.
+pub(super) fn check_committer(
+    cluster: &Cluster,
+    group: &str,
+    who: Identity<'_>,
+    in_transaction: bool,
+) -> Result<(), ErrorCode> {
+    if let Some(group) = cluster.groups.get(group) {
+        return group.members.check_commit(who, in_transaction);
+    }
+    let is_pending =
+        || cluster.transactions.iter().any(|transaction| transaction.offsets.contains_key(group));
+    if who.generation < 0 {
+        Ok(())
+    } else if is_pending() {
+        Err(ErrorCode::UNKNOWN_MEMBER_ID)
     } else {
-        ErrorCode::ILLEGAL_GENERATION
+        Err(ErrorCode::ILLEGAL_GENERATION)
     }
 }
 

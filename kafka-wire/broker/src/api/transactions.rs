@@ -21,11 +21,12 @@ use kafka_wire::protocol::messages::{
 };
 use kafka_wire::{ErrorCode, ProducerIdentity};
 
-use super::offsets::{check_offset, refuse_member};
+use super::offsets::{check_committer, check_offset};
 use super::{Answer, Context, text, topic_name};
 use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::Failure;
+use crate::groups::classic::Identity;
 use crate::journal::Entry;
 
 /// From here on `EndTxn` raises the epoch and `TxnOffsetCommit` adds its group.
@@ -197,7 +198,7 @@ pub(super) fn add_offsets(
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let now = context.now;
     let readable = context.authorize(Operation::Read, ResourceType::Group, &request.group_id);
-    let result = match check_owner(cluster, context, &id).and(readable.map_err(Failure::from)) {
+    let result = match check_owner(cluster, context, &id).and_then(|()| Ok(readable?)) {
         Err(failure) => Err(failure.code),
         Ok(()) => cluster.transactions.add_group(now.instant, now.unix_ms, &id, producer, &request.group_id),
     };
@@ -264,10 +265,12 @@ fn put_offsets(
     context.authorize(Operation::Write, ResourceType::TransactionalId, id)?;
     context.authorize(Operation::Read, ResourceType::Group, group)?;
     cluster.check_coordinator(context, 0, group)?;
-    // A member says so by generation and id; without members in the group, only those that do not may commit.
-    if request.generation_id >= 0 {
-        return Err(refuse_member(cluster, group).into());
-    }
+    let who = Identity {
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+        generation: request.generation_id,
+    };
+    check_committer(cluster, group, who, true)?;
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let now = context.now;
     let as_group_coordinator = |code| match code {

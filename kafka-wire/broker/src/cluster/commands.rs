@@ -67,11 +67,6 @@ impl Cluster {
         true
     }
 
-    /// Makes `node` the coordinator of a group.
-    pub fn move_group_coordinator(&mut self, group: &str, node: i32) {
-        self.coordinators.insert((0, group.to_owned()), node);
-    }
-
     /// Makes `node` the coordinator of a transactional id.
     pub fn move_transaction_coordinator(&mut self, transactional_id: &str, node: i32) {
         self.coordinators.insert((1, transactional_id.to_owned()), node);
@@ -79,8 +74,10 @@ impl Cluster {
 
     /// Stops a node: its connections are closed, what it led and coordinated moves to one that runs.
     pub fn stop_node(&mut self, now: Now, node: i32) {
-        let Some(stopped) = self.nodes.get_mut(&node) else { return };
-        stopped.is_up = false;
+        if !self.nodes.contains_key(&node) {
+            return;
+        }
+        self.set_up(node, false);
         let closed: Vec<_> = self
             .connections
             .iter()
@@ -110,9 +107,15 @@ impl Cluster {
 
     /// Starts a stopped node. It leads nothing until something is moved to it.
     pub fn start_node(&mut self, node: i32) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.is_up = true;
-        }
+        self.set_up(node, true);
+    }
+
+    fn set_up(&mut self, node: i32, is_up: bool) {
+        self.moving_groups(|cluster| {
+            if let Some(node) = cluster.nodes.get_mut(&node) {
+                node.is_up = is_up;
+            }
+        });
     }
 
     /// Cuts a partition's log to end at `offset`, in a new leader epoch, as an unclean election would

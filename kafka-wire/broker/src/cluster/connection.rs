@@ -54,6 +54,7 @@ impl Cluster {
             now,
             node: from.node,
             connection,
+            client_id: request.client_id.clone(),
             principal: Arc::clone(&from.principal),
             host: Arc::clone(&from.host),
             authorizer: Arc::clone(&self.authorizer),

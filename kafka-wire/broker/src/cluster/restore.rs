@@ -69,7 +69,7 @@ impl Cluster {
             nodes: (0..i32::from(nodes)).map(|id| (id, node.clone())).collect(),
             topics: Topics::new(options.data.as_ref().map(|folder| folder.join(TOPICS_FOLDER)), nodes),
             transactions: Transactions::new(options.marker_delay),
-            groups: Groups::default(),
+            groups: Groups::new(options.initial_rebalance_delay),
             sessions: FetchSessions::default(),
             faults: Faults::default(),
             authorizer: Arc::new(Authorizer::new(options.authorizer.clone())),
@@ -83,6 +83,7 @@ impl Cluster {
             grown: Vec::new(),
             seed,
             topics_created: 0,
+            members_named: 0,
             next_connection: 0,
             next_retention: now.instant,
             next_age_check: now.instant + super::AGE_INTERVAL,
@@ -128,6 +129,9 @@ impl Cluster {
             Entry::Offsets { group, offsets } => self.groups.commit(&group, offsets),
             Entry::GroupDeleted { group } => {
                 self.groups.remove(&group);
+            }
+            Entry::OffsetDeleted { group, topic, partition } => {
+                self.groups.delete_offset(&group, &topic, partition);
             }
             Entry::ProducerIds { next } => self.transactions.restore_producer_ids(next),
             Entry::Setting(setting) => self.apply_setting(*setting),

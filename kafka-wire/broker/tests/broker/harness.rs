@@ -1,5 +1,6 @@
 //! A client that speaks to a [`Cluster`] directly, on a virtual clock.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,12 +27,31 @@ pub(crate) enum Outcome {
     Waiting,
 }
 
+/// Answers that nobody has asked for yet.
+#[derive(Default)]
+pub(crate) struct Answers {
+    by_connection: HashMap<ConnectionId, Bytes>,
+}
+
+impl Answers {
+    pub(crate) fn take<M: Exchange + Send>(
+        &mut self,
+        connection: ConnectionId,
+        version: i16,
+    ) -> Option<M::Response> {
+        let frame = self.by_connection.remove(&connection)?;
+        Some(read_response(&frame, api_of::<M>(), version, 7).unwrap().decode::<M>().unwrap())
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) cluster: Cluster,
     pub(crate) now: Now,
     /// Who the requests come from.
     pub(crate) peer: Peer,
     waiting: Option<(ConnectionId, ApiKey, i16)>,
+    /// Answers to requests that were posted.
+    kept: Vec<(ConnectionId, Bytes)>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the zero of a virtual clock")]
@@ -44,7 +64,7 @@ impl Harness {
     pub(crate) fn new(options: Options) -> Self {
         let now = start_of_time();
         let cluster = Cluster::new(now, options.with_topic(TOPIC, 2), 1).unwrap();
-        Self { cluster, now, peer: Peer::default(), waiting: None }
+        Self { cluster, now, peer: Peer::default(), waiting: None, kept: Vec::new() }
     }
 
     pub(crate) fn topic_id(&mut self) -> Uuid {
@@ -62,6 +82,35 @@ impl Harness {
         self.outcome()
     }
 
+    /// Sends a request to `node` on a connection of its own, whose answer is collected later.
+    pub(crate) fn post<M: Exchange + Send>(&mut self, node: i32, version: i16, message: M) -> ConnectionId {
+        let connection = self.cluster.handle_connected(node);
+        let chunks = encode_request(&Plain::new(message), version, 7, Some("test")).unwrap();
+        let frame = Bytes::from(chunks.concat()).slice(4..);
+        self.cluster.handle_request(self.now, connection, frame);
+        connection
+    }
+
+    /// Takes what was answered by now, to whomever.
+    pub(crate) fn collect(&mut self, answers: &mut Answers) {
+        self.keep_outputs();
+        for (connection, frame) in self.kept.drain(..) {
+            answers.by_connection.insert(connection, frame);
+        }
+    }
+
+    fn keep_outputs(&mut self) {
+        while let Some(output) = self.cluster.poll_output() {
+            self.keep(output);
+        }
+    }
+
+    fn keep(&mut self, output: Output) {
+        if let Output::Send { connection, frame } = output {
+            self.kept.push((connection, Bytes::from(frame.concat()).slice(4..)));
+        }
+    }
+
     /// What became of the last request by now.
     pub(crate) fn outcome(&mut self) -> Outcome {
         let (asked, api, version) = self.waiting.unwrap();
@@ -75,7 +124,7 @@ impl Harness {
                 }
                 Output::Continue { connection } if connection == asked => return Outcome::NotAnswered,
                 Output::Close { connection } if connection == asked => return Outcome::Closed,
-                _ => {}
+                other => self.keep(other),
             }
         }
         Outcome::Waiting
