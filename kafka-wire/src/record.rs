@@ -1,4 +1,5 @@
-//! Record batches of message format v2 (KIP-98): written at append, read in place. Layer 3.
+//! Record batches of message format v2 (KIP-98): written at append, read in place. Layer 3. Older formats are
+//! read, too (`legacy`).
 //!
 //! ```text
 //! write: BatchBuilder --append…--> wire form --seal--> SealedBatch --write(producer, sequence)--> frame
@@ -12,6 +13,7 @@
 mod builder;
 mod compression;
 mod header;
+mod legacy;
 mod reader;
 mod split;
 mod varint;

@@ -17,7 +17,8 @@ import org.apache.kafka.common.record.internal.SimpleRecord;
 
 /**
  * Record batches by Kafka's own classes. "write COUNT" prints batches of the records that the test
- * describes, one line each: name, bytes. "read FILE" reads such lines and prints what Java sees in them.
+ * describes, one line each: name, bytes; "legacy COUNT" prints them in the formats before v2. "read FILE"
+ * reads such lines and prints what Java sees in them.
  */
 public class Batches {
     private static final HexFormat HEX = HexFormat.of();
@@ -25,6 +26,8 @@ public class Batches {
     public static void main(String[] arguments) throws Exception {
         if (arguments[0].equals("write")) {
             write(Integer.parseInt(arguments[1]));
+        } else if (arguments[0].equals("legacy")) {
+            legacy(Integer.parseInt(arguments[1]));
         } else {
             for (String line : Files.readAllLines(Path.of(arguments[1]))) read(line.split(" "));
         }
@@ -44,6 +47,30 @@ public class Batches {
         print("zstd-22", Compression.zstd().level(22).build(), TimestampType.CREATE_TIME, records);
         marker("commit", ControlRecordType.COMMIT);
         marker("abort", ControlRecordType.ABORT);
+    }
+
+    private static void legacy(int count) {
+        Compression[] codecs = {
+            Compression.NONE, Compression.gzip().build(), Compression.snappy().build(), Compression.lz4().build()};
+        for (byte magic : new byte[] {0, 1}) {
+            for (Compression codec : codecs) {
+                String name = "v" + magic + "-" + codec.type().name;
+                legacy(name, magic, codec, TimestampType.CREATE_TIME, 1, count);
+                legacy(name + "-gaps", magic, codec, TimestampType.CREATE_TIME, 3, count);
+                if (magic == 1) legacy(name + "-append-time", magic, codec, TimestampType.LOG_APPEND_TIME, 1, count);
+            }
+        }
+    }
+
+    private static void legacy(
+            String name, byte magic, Compression codec, TimestampType type, int step, int count) {
+        var builder = MemoryRecords.builder(
+            ByteBuffer.allocate(1 << 16), magic, codec, type, 1000L, 1_700_000_111_000L);
+        for (int index = 0; index < count; index++) {
+            SimpleRecord of = record(index);
+            builder.appendWithOffset(1000L + index * step, new SimpleRecord(of.timestamp(), of.key(), of.value()));
+        }
+        print(name, builder.build());
     }
 
     private static SimpleRecord record(int index) {

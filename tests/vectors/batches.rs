@@ -193,3 +193,64 @@ fn java_reads_our_batches() {
     }
     assert_eq!(read.lines().count(), right.len());
 }
+
+/// What `Batches.java` puts into a set of an old format, as this client is to see it.
+fn expected_legacy(name: &str, count: usize) -> Vec<String> {
+    let step = if name.ends_with("-gaps") { 3 } else { 1 };
+    let lines = (0..count).map(record).enumerate().map(|(index, record)| {
+        let timestamp = match name {
+            _ if name.starts_with("v0") => -1,
+            _ if name.ends_with("-append-time") => 1_700_000_111_000,
+            _ => record.timestamp_ms,
+        };
+        let bytes = |text: Option<&str>| quoted(text.map(str::as_bytes));
+        let (key, value) = (bytes(record.key.as_deref()), bytes(record.value.as_deref()));
+        format!("{} {timestamp} {key} {value}", 1000 + index * step)
+    });
+    lines.collect()
+}
+
+/// Reads the lines of "legacy", each a set of `count` records.
+fn read_legacy(lines: &str, count: usize) {
+    let mut names = 0;
+    for line in lines.lines().filter(|line| !line.starts_with('#')) {
+        names += 1;
+        let (name, bytes) = line.split_once(' ').expect("a name and bytes");
+        let mut read = Vec::new();
+        let mut next_offset = 0;
+        for batch in batches(super::messages::bytes_of(bytes)) {
+            let batch = batch.expect(name);
+            batch.verify_crc().expect(name);
+            assert_eq!(batch.control().expect(name), None);
+            assert!(name.starts_with(&format!(
+                "v{}-{}",
+                batch.header.magic,
+                batch.header.codec().expect(name).name()
+            )));
+            assert!(batch.header.next_offset() > next_offset, "{name}");
+            next_offset = batch.header.next_offset();
+            let records = batch.open(&Limits::DEFAULT).expect(name);
+            assert_eq!(records.header().next_offset(), next_offset, "{name}");
+            read.extend(records.iter().map(describe));
+        }
+        assert_eq!(read, expected_legacy(name, count), "{name}");
+    }
+    assert_eq!(names, 20);
+}
+
+#[test]
+fn messages_of_old_formats_that_java_has_written_are_read() {
+    read_legacy(include_str!("legacy.txt"), FEW);
+}
+
+#[test]
+fn messages_of_old_formats_that_java_writes_now_are_read() {
+    if !real_kafka::available() {
+        return;
+    }
+    let libs = real_kafka::jars(Version::V4_3);
+    for count in [1, MANY] {
+        let written = java::run(&libs, &program("Batches.java"), &["legacy", &count.to_string()]);
+        read_legacy(&written, count);
+    }
+}

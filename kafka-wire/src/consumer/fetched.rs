@@ -269,4 +269,26 @@ mod tests {
         assert!(walk.steps[0].batch.is_none());
         assert_eq!(walk.steps[0].next, OffsetAndEpoch { offset: 8, leader_epoch: Some(LeaderEpoch(0)) });
     }
+
+    /// By Kafka's own classes: a gzip wrapper of format v1 around the offsets 1000, 1003 and 1006.
+    const WRAPPER_V1: &str = "00000000000003ee0000007b3ac65cee01010000018bcfe56800ffffffff000000651f8b0800\
+         0000000000ff63608003b1ba28bd1f8c400663f7f9a7190cff810021c9c00cc4d2335cbdb7c054a42f063258b3532b750d\
+         9194b201b17deaf2747bb832379832232043a52c31a73455213f4da1283539bf2845c14801530400df075e8094000000";
+
+    #[test]
+    fn within_a_wrapper_of_an_old_format_reading_starts_at_the_position() {
+        let digits: Vec<u8> =
+            WRAPPER_V1.bytes().map(|digit| (digit as char).to_digit(16).unwrap() as u8).collect();
+        let set: Bytes = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>().into();
+        let ends = LogEnds { high_watermark: 1007, last_stable_offset: 1007, log_start_offset: 0 };
+        let filter = Some(AbortedFilter::new(Vec::new()));
+        let walk = walk(set, at(1001), ends, filter, true);
+        assert!(matches!(walk.end, WalkEnd::Complete), "{:?}", walk.end);
+        assert_eq!(walk.next, at(1007));
+        let mut steps = walk.steps.into_iter();
+        let step = steps.next().unwrap();
+        assert_eq!((step.from, steps.len()), (1001, 0));
+        let batch = FetchedBatch::open(TopicPartition::new("t", 0), step, &Limits::default()).unwrap();
+        assert_eq!(batch.iter().map(|record| record.offset).collect::<Vec<_>>(), [1003, 1006]);
+    }
 }

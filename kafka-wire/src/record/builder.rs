@@ -150,7 +150,7 @@ impl fmt::Debug for BatchBuilder {
 
 /// Bytes of a record after its length.
 #[inline]
-fn body_size(
+pub(super) fn body_size(
     timestamp_delta: i64,
     index: u32,
     key: Option<&[u8]>,
@@ -170,7 +170,7 @@ fn nullable_size(bytes: Option<&[u8]>) -> usize {
 }
 
 /// −1 is null. Lengths above `i32::MAX` never get this far into a batch: see [`MAX_BODY_BYTES`].
-fn length_of(bytes: Option<&[u8]>) -> i32 {
+pub(super) fn length_of(bytes: Option<&[u8]>) -> i32 {
     bytes.map_or(-1, |bytes| bytes.len() as i32)
 }
 

@@ -206,6 +206,12 @@ fn beyond(max_bytes: usize) -> Failure {
 /// # Errors
 /// `CorruptRecords`, when they are damaged or too large; `Unsupported`, when the codec is compiled out.
 pub(super) fn decompress(codec: Codec, input: &[u8], limits: &Limits) -> Result<Bytes> {
+    decompress_legacy(codec, 2, input, limits)
+}
+
+/// As [`decompress`], for the message format `magic`: clients that wrote format v0 got the checksum in the
+/// headers of LZ4 frames wrong, so that it says nothing there (KIP-57).
+pub(super) fn decompress_legacy(codec: Codec, magic: i8, input: &[u8], limits: &Limits) -> Result<Bytes> {
     let mut output = Vec::new();
     let done = match codec {
         Codec::None => {
@@ -217,7 +223,7 @@ pub(super) fn decompress(codec: Codec, input: &[u8], limits: &Limits) -> Result<
         #[cfg(feature = "snappy")]
         Codec::Snappy => snappy::decompress(input, limits, &mut output),
         #[cfg(feature = "lz4")]
-        Codec::Lz4 => lz4::decompress(input, limits, &mut output),
+        Codec::Lz4 => lz4::decompress(input, magic > 0, limits, &mut output),
         #[cfg(feature = "zstd")]
         Codec::Zstd => zstd::decompress(input, limits, &mut output),
         #[allow(unreachable_patterns, reason = "reached when a codec is compiled out")]

@@ -30,9 +30,9 @@ pub struct BatchHeader {
     pub length: i32,
     /// The leader's epoch at append, −1 in a batch that no broker has stored.
     pub partition_leader_epoch: i32,
-    /// The format: 2.
+    /// The format: 2, or 0 and 1 of what was written before Kafka 0.11.
     pub magic: i8,
-    /// CRC32C of everything from the attributes on.
+    /// CRC32C of everything from the attributes on; before format 2, CRC-32 from the magic on.
     pub crc: u32,
     /// Codec (bits 0–2), timestamp type (3), transactional (4), control (5), delete horizon (6).
     pub attributes: i16,

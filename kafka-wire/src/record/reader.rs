@@ -4,21 +4,18 @@ use std::iter::FusedIterator;
 
 use bytes::Bytes;
 
-use super::compression;
 use super::header::{
     BATCH_HEADER_BYTES, BatchHeader, CRC_START, LENGTH_OVERHEAD_BYTES, MIN_LENGTH, corrupt_batch,
 };
 use super::varint::Malformed;
 use super::view::Records;
+use super::{compression, legacy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::limits::Limits;
 use crate::types::Codec;
 
 /// Bytes up to the magic byte, which all formats share.
 const MAGIC_END: usize = 17;
-
-/// The length of a batch without records in format v0; nothing shorter has ever been valid.
-const MIN_LENGTH_V0: i32 = 14;
 
 /// No batch is larger than a log segment, and those are at most 1 GiB by default; a length above
 /// that is damage, not a batch whose rest is still to come.
@@ -54,21 +51,26 @@ impl Batches {
         let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, .., magic] = *prefix;
         let base_offset = i64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
         let length = i32::from_be_bytes([l0, l1, l2, l3]);
-        if !(MIN_LENGTH_V0..=MAX_LENGTH).contains(&length) {
+        // Nothing shorter has ever been valid.
+        if !(legacy::min_length(0)..=MAX_LENGTH).contains(&length) {
             return Err(corrupt_batch(base_offset, format_args!("its length is {length}")));
         }
-        if magic != 2 {
-            return Err(unsupported_format(magic, base_offset));
-        }
-        if length < MIN_LENGTH {
-            return Err(corrupt_batch(base_offset, format_args!("its length is {length}, below 49")));
+        let least = match magic {
+            0 | 1 => legacy::min_length(magic),
+            2 => MIN_LENGTH,
+            _ => return Err(unsupported_format(magic, base_offset)),
+        };
+        if length < least {
+            return Err(corrupt_batch(base_offset, format_args!("its length is {length}, below {least}")));
         }
         let size = LENGTH_OVERHEAD_BYTES + length as usize;
         Ok((size <= self.rest.len()).then_some(size))
     }
 
     fn read(&mut self, size: usize) -> Result<RawBatch> {
-        let header = BatchHeader::read(&self.rest)?;
+        let is_legacy = self.rest.get(MAGIC_END - 1).is_some_and(|magic| *magic < 2);
+        let header =
+            if is_legacy { legacy::header(&self.rest[..size])? } else { BatchHeader::read(&self.rest)? };
         Ok(RawBatch { header, bytes: self.rest.split_to(size) })
     }
 }
@@ -90,14 +92,9 @@ impl Iterator for Batches {
 impl FusedIterator for Batches {}
 
 fn unsupported_format(magic: u8, base_offset: i64) -> Error {
-    let hint = if magic < 2 {
-        "brokers before 0.11, or topics with log.message.format.version below 0.11, hold such batches"
-    } else {
-        "a newer broker or client wrote it"
-    };
     Error::new(ErrorKind::Unsupported, format!("read a record batch of message format v{magic}"))
         .with_offset(base_offset)
-        .with_hint(hint)
+        .with_hint("a newer broker or client wrote it")
 }
 
 /// What a control batch says (`org.apache.kafka.common.record.ControlRecordType`).
@@ -111,7 +108,9 @@ pub enum ControlMarker {
     Other(i16),
 }
 
-/// One batch as the broker sent it: the header read, the records neither checked nor decompressed.
+/// One batch as the broker sent it: the header read, the records neither checked nor decompressed. Of formats
+/// v0 and v1, which know no batches, it is a message; what its header cannot say before it is opened (the
+/// offset of the first record of a compressed one, their number) is in that of its [`Records`].
 #[derive(Clone, Debug)]
 pub struct RawBatch {
     /// Its header.
@@ -130,14 +129,18 @@ impl RawBatch {
     /// # Errors
     /// `CorruptRecords`. The bytes may have been damaged on their way: fetching again can help.
     pub fn verify_crc(&self) -> Result<()> {
-        let computed = crc32c::crc32c(&self.bytes[CRC_START..]);
+        let (algorithm, computed) = if self.is_legacy() {
+            ("CRC32", legacy::crc(&self.bytes))
+        } else {
+            ("CRC32C", crc32c::crc32c(&self.bytes[CRC_START..]))
+        };
         let stored = self.header.crc;
         if computed == stored {
             return Ok(());
         }
         Err(self
             .header
-            .corrupt(format_args!("its CRC32C is {stored:08x} but its bytes sum up to {computed:08x}"))
+            .corrupt(format_args!("its {algorithm} is {stored:08x} but its bytes sum up to {computed:08x}"))
             .with_hint("the bytes were damaged in transit or on the broker's disk"))
     }
 
@@ -166,12 +169,20 @@ impl RawBatch {
     /// `CorruptRecords`, when the records are damaged or exceed `limits`; `Unsupported`, when this build
     /// or any cannot decompress them.
     pub fn open(self, limits: &Limits) -> Result<Records> {
+        if self.is_legacy() {
+            return legacy::open(self.header, &self.bytes, limits);
+        }
         let body = match self.header.codec()? {
             Codec::None => self.body(),
             codec => compression::decompress(codec, &self.bytes[BATCH_HEADER_BYTES..], limits)
                 .map_err(|error| error.with_offset(self.header.base_offset))?,
         };
         Records::check(self.header, body, limits)
+    }
+
+    /// Whether it is a message of format v0 or v1.
+    fn is_legacy(&self) -> bool {
+        self.header.magic < 2
     }
 
     fn body(&self) -> Bytes {

@@ -11,6 +11,7 @@ use crate::types::{Codec, ProducerIdentity};
 
 mod generated;
 mod hostile;
+mod legacy;
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 

@@ -102,6 +102,14 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    /// The next `N` bytes.
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(CUT_OFF)?;
+        self.rest = rest;
+        Ok(*array)
+    }
+
     /// A length and that many bytes; −1 is null, anything below is an error (Java reads it as null).
     #[inline]
     pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {

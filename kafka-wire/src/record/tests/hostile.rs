@@ -136,7 +136,7 @@ fn after_an_error_there_is_nothing_more_to_read() {
 
 #[test]
 fn other_formats_are_named() {
-    for (magic, words) in [(0, "brokers before 0.11"), (1, "format v1"), (3, "a newer broker")] {
+    for (magic, words) in [(3, "a newer broker"), (0xff, "format v255")] {
         let mut set = hex(GOOD);
         set[16] = magic;
         refused(set, ErrorKind::Unsupported, words);
