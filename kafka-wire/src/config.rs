@@ -5,6 +5,7 @@
 mod consumer;
 mod group;
 mod names;
+mod offset_reset;
 mod parse;
 mod producer;
 mod properties;
@@ -13,8 +14,9 @@ mod security;
 use std::fmt;
 use std::time::Duration;
 
-pub use consumer::{ConsumerConfig, OffsetReset};
+pub use consumer::ConsumerConfig;
 pub use group::{GroupConfig, GroupProtocol, Strategy};
+pub use offset_reset::OffsetReset;
 pub use producer::ProducerConfig;
 pub use properties::Properties;
 pub use security::{Security, TlsConfig, TrustedRoots};

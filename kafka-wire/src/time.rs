@@ -1,6 +1,26 @@
-//! Delays between attempts. Layer 1: time is passed in, randomness is a seeded value.
+//! Delays between attempts, and which time of day it is. Layer 1: time is passed in, randomness is a seeded value.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// The time of day, reckoned from one reading of the clock: machines are told only what passes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WallClock {
+    read_at: Instant,
+    unix_ms: i64,
+}
+
+impl WallClock {
+    /// It was `unix_ms` milliseconds after the start of 1970 at `read_at`.
+    pub(crate) fn new(read_at: Instant, unix_ms: i64) -> Self {
+        Self { read_at, unix_ms }
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn unix_ms(&self, now: Instant) -> i64 {
+        let passed = now.saturating_duration_since(self.read_at).as_millis();
+        self.unix_ms.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+}
 
 /// A small seeded generator of random numbers (SplitMix64): jitter and choices, nothing secret.
 #[derive(Clone, Debug)]

@@ -1,21 +1,9 @@
 use std::time::Duration;
 
 use super::parse::Reader;
-use super::{ClientConfig, GroupConfig, Properties};
+use super::{ClientConfig, GroupConfig, OffsetReset, Properties};
 use crate::error::Result;
 use crate::types::Isolation;
-
-/// Where reading starts when there is no position, or the position is gone (`auto.offset.reset`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OffsetReset {
-    /// At the first record that is still there.
-    Earliest,
-    /// After the last record. Java's default, and ours.
-    #[default]
-    Latest,
-    /// Nowhere: it is an error.
-    None,
-}
 
 /// What a consumer can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,15 +84,7 @@ impl ConsumerConfig {
             group_id: reader.text("group.id").filter(|id| !id.is_empty()).map(str::to_owned),
             group: GroupConfig::read(&reader)?,
             client_rack: reader.text("client.rack").filter(|rack| !rack.is_empty()).map(str::to_owned),
-            auto_offset_reset: reader.choice(
-                "auto.offset.reset",
-                default.auto_offset_reset,
-                &[
-                    ("earliest", OffsetReset::Earliest),
-                    ("latest", OffsetReset::Latest),
-                    ("none", OffsetReset::None),
-                ],
-            )?,
+            auto_offset_reset: OffsetReset::read(&reader)?,
             isolation: reader.choice(
                 "isolation.level",
                 default.isolation,

@@ -6,7 +6,6 @@ use super::buffers::{Generation, SharedBuffers};
 use super::fetched::{LogEnds, Step};
 use super::lookup::{UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic};
 use super::position::{OffsetAndEpoch, Position};
-use crate::config::OffsetReset;
 use crate::engine::Core;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::fetch::DivergingEpoch;
@@ -153,7 +152,7 @@ impl Assigned {
         buffers: &SharedBuffers,
         partition: &TopicPartition,
         ends: (Option<i64>, Option<i64>),
-        reset: OffsetReset,
+        reset: Option<Position>,
     ) {
         let State::OutOfRange { at, earliest, latest, .. } = &mut self.state else { return };
         *earliest = ends.0.or(*earliest);
@@ -174,7 +173,7 @@ impl Assigned {
         buffers: &SharedBuffers,
         partition: &TopicPartition,
         diverging: DivergingEpoch,
-        reset: OffsetReset,
+        may_reset: bool,
     ) -> Option<Step> {
         let at = self.fetches_at()?;
         let end = diverging.end_offset.min(at.offset);
@@ -188,7 +187,7 @@ impl Assigned {
         .with_partition(partition.clone())
         .with_offset(at.offset)
         .with_hint(format!("what was read from {end} on is not in Kafka any more; seek to {end} to go on"));
-        if reset == OffsetReset::None {
+        if !may_reset {
             self.fail(buffers, partition, error);
             return None;
         }
@@ -205,14 +204,10 @@ impl Assigned {
         partition: &TopicPartition,
         at: OffsetAndEpoch,
         error: Error,
-        reset: OffsetReset,
+        reset: Option<Position>,
     ) {
-        let position = match reset {
-            OffsetReset::None => return self.fail(buffers, partition, error),
-            OffsetReset::Earliest => Position::Beginning,
-            OffsetReset::Latest => Position::End,
-        };
-        tracing::warn!(%error, ?reset, "going on elsewhere, as auto.offset.reset says");
+        let Some(position) = reset else { return self.fail(buffers, partition, error) };
+        tracing::warn!(%error, ?position, "going on elsewhere, as auto.offset.reset says");
         self.moved_from = Some(at);
         self.state = State::Start(position);
     }
@@ -223,7 +218,7 @@ impl Assigned {
         now: Instant,
         buffers: &SharedBuffers,
         partition: &TopicPartition,
-        reset: OffsetReset,
+        reset: Option<Position>,
         core: &Core,
     ) {
         if matches!(self.state, State::Failed) {
@@ -261,7 +256,7 @@ impl Assigned {
         partition: &TopicPartition,
         old: TopicId,
         new: TopicId,
-        reset: OffsetReset,
+        reset: Option<Position>,
     ) {
         let State::Fetch(at) = self.state else { return };
         let error = Error::new(

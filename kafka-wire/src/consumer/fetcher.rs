@@ -13,7 +13,7 @@ use super::buffers::{Generation, SharedBuffers};
 use super::fetched::{LogEnds, Step, WalkEnd, walk};
 use super::position::OffsetAndEpoch;
 use super::session::{FetchSession, PartitionFetch, SessionRequest};
-use crate::config::ConsumerConfig;
+use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Lane, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::protocol::fetch::{
@@ -287,8 +287,8 @@ impl Fetcher {
             }
         }
         if let Some(diverging) = answer.diverging {
-            let step =
-                assigned.truncated(&self.buffers, &partition, diverging, self.config.auto_offset_reset)?;
+            let may_reset = self.config.auto_offset_reset != OffsetReset::None;
+            let step = assigned.truncated(&self.buffers, &partition, diverging, may_reset)?;
             return Some(Delivery { partition, generation: assigned.generation, from, steps: vec![step] });
         }
         let ends = LogEnds {

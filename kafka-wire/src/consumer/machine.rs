@@ -24,6 +24,7 @@ use crate::engine::{Core, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::request::Response;
 use crate::reply::Reply;
+use crate::time::WallClock;
 use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
 
 /// Partitions and the offsets looked up for them, in the order asked.
@@ -76,6 +77,7 @@ struct Description {
 #[derive(Debug)]
 pub(crate) struct ConsumerMachine {
     config: Arc<ConsumerConfig>,
+    clock: WallClock,
     buffers: SharedBuffers,
     assignment: Assignment,
     fetcher: Fetcher,
@@ -99,7 +101,7 @@ impl Drop for ConsumerMachine {
 
 impl ConsumerMachine {
     /// A consumer that fetches into `buffers`.
-    pub(crate) fn new(config: ConsumerConfig, buffers: SharedBuffers) -> Self {
+    pub(crate) fn new(config: ConsumerConfig, clock: WallClock, buffers: SharedBuffers) -> Self {
         let config = Arc::new(config);
         let require_stable = config.isolation == Isolation::ReadCommitted;
         Self {
@@ -107,6 +109,7 @@ impl ConsumerMachine {
             lookup: OffsetLookup::new(),
             group_offsets: GroupOffsets::new(config.group_id.as_deref().map(Arc::from), require_stable),
             config,
+            clock,
             buffers,
             assignment: Assignment::new(),
             purposes: HashMap::new(),
@@ -133,14 +136,28 @@ impl ConsumerMachine {
         self.fetcher.drive(now, &mut self.assignment, core);
     }
 
+    /// Where a partition goes on that has no position, or lost it; `None`: not at all.
+    fn reset_position(&self, now: Instant) -> Option<Position> {
+        match self.config.auto_offset_reset {
+            OffsetReset::Earliest => Some(Position::Beginning),
+            OffsetReset::Latest => Some(Position::End),
+            OffsetReset::ByDuration(age) => {
+                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                Some(Position::Timestamp(self.clock.unix_ms(now).saturating_sub(age_ms).max(0)))
+            }
+            OffsetReset::None => None,
+        }
+    }
+
     /// Compares partitions with metadata: all when it has changed, else those that wait for it.
     fn refresh(&mut self, now: Instant, core: &Core) {
         let generation = core.cluster().generation();
         let is_new = std::mem::replace(&mut self.seen_generation, generation) != generation;
         let partitions = if is_new { self.assignment.all() } else { self.assignment.unsettled() };
+        let reset = self.reset_position(now);
         for partition in partitions {
             let Some(assigned) = self.assignment.get_mut(&partition) else { continue };
-            assigned.refresh(now, &self.buffers, &partition, self.config.auto_offset_reset, core);
+            assigned.refresh(now, &self.buffers, &partition, reset, core);
             if let Some(id) = assigned.topic_id {
                 self.assignment.name_topic(id, &partition.topic);
             }
@@ -203,13 +220,13 @@ impl ConsumerMachine {
             any = true;
             match self.purposes.remove(&id) {
                 Some(Purpose::Question(question, index)) => self.answer_question(question, index, result),
-                Some(purpose) => self.looked_up(purpose, result),
+                Some(purpose) => self.looked_up(now, purpose, result),
                 None => {}
             }
         }
         while let Some((partitions, result)) = self.group_offsets.next_start() {
             any = true;
-            self.found_committed(&partitions, result);
+            self.found_committed(now, &partitions, result);
         }
         if any {
             self.group_offsets.drive(now, core);
@@ -217,13 +234,14 @@ impl ConsumerMachine {
         any
     }
 
-    fn looked_up(&mut self, purpose: Purpose, result: Result<ListedOffset>) {
+    fn looked_up(&mut self, now: Instant, purpose: Purpose, result: Result<ListedOffset>) {
         let (Purpose::Start(partition, generation, _)
         | Purpose::Earliest(partition, generation)
         | Purpose::Latest(partition, generation)) = &purpose
         else {
             return;
         };
+        let reset = self.reset_position(now);
         let Some(assigned) = self.assignment.get_mut(partition).filter(|a| a.generation == *generation)
         else {
             return;
@@ -232,7 +250,6 @@ impl ConsumerMachine {
             Ok(listed) => listed,
             Err(error) => return assigned.fail(&self.buffers, partition, error),
         };
-        let reset = self.config.auto_offset_reset;
         match (&purpose, listed.offset) {
             (Purpose::Start(..), Some(offset)) => {
                 let at = OffsetAndEpoch { offset, leader_epoch: listed.leader_epoch };
@@ -255,11 +272,11 @@ impl ConsumerMachine {
         }
     }
 
-    fn found_committed(&mut self, partitions: &[TopicPartition], result: Result<Committed>) {
+    fn found_committed(&mut self, now: Instant, partitions: &[TopicPartition], result: Result<Committed>) {
         match result {
             Ok(committed) => {
                 for (partition, committed) in committed {
-                    self.start_at_committed(&partition, committed);
+                    self.start_at_committed(now, &partition, committed);
                 }
             }
             Err(error) => {
@@ -274,19 +291,24 @@ impl ConsumerMachine {
         }
     }
 
-    fn start_at_committed(&mut self, partition: &TopicPartition, committed: Option<CommittedOffset>) {
+    fn start_at_committed(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        committed: Option<CommittedOffset>,
+    ) {
+        let reset = self.reset_position(now);
         let Some(assigned) = self.assignment.get_mut(partition) else { return };
         if !matches!(assigned.state, State::LookingUp) {
             return; // It was assigned anew since.
         }
-        match (committed, self.config.auto_offset_reset) {
+        match (committed, reset) {
             (Some(committed), _) => {
                 let at = OffsetAndEpoch { offset: committed.offset, leader_epoch: committed.leader_epoch };
                 assigned.resolved(&self.buffers, partition, at);
             }
-            (None, OffsetReset::Earliest) => assigned.state = State::Start(Position::Beginning),
-            (None, OffsetReset::Latest) => assigned.state = State::Start(Position::End),
-            (None, OffsetReset::None) => {
+            (None, Some(position)) => assigned.state = State::Start(position),
+            (None, None) => {
                 let group = self.config.group_id.as_deref().unwrap_or_default();
                 let error = Error::new(
                     ErrorKind::DataLoss,

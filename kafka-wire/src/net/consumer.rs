@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::driver::{self, DriverHandle};
 use super::signal::{Mailbox, Signal};
@@ -14,6 +14,7 @@ use crate::consumer::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::limits::Limits;
+use crate::time::WallClock;
 use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
 
 /// Reads partitions, in the background and ahead of the application.
@@ -61,7 +62,7 @@ impl Consumer {
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
         let (client, has_group) = (config.client.clone(), config.group_id.is_some());
-        let machine = ConsumerMachine::new(config, buffers.clone());
+        let machine = ConsumerMachine::new(config, wall_clock(), buffers.clone());
         let driver = driver::spawn("tidewater-consumer", &client, machine, feed, signal)?;
         Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, _driver: driver })
     }
@@ -413,6 +414,12 @@ fn not_assigned(what: &'static str, partition: &TopicPartition) -> Error {
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock, here only before it waits")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
+fn wall_clock() -> WallClock {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallClock::new(Instant::now(), i64::try_from(wall.as_millis()).unwrap_or(i64::MAX))
 }
 
 struct Unpark(Thread);

@@ -33,6 +33,8 @@ use crate::protocol::messages::{
 
 const NODES: i32 = 2;
 const PARTITIONS: i32 = 3;
+/// When the model's first record was written; the tests run an hour later.
+const LOG_TIME_MS: i64 = 1_700_000_000_000;
 
 /// One partition of the topic `t` in the cluster.
 #[derive(Default)]
@@ -109,8 +111,12 @@ impl World {
         };
         change(&mut config);
         let buffers = SharedBuffers::new(config.queued_max_bytes);
-        let machine = ConsumerMachine::new(config.clone(), buffers.clone());
         let now = Instant::now();
+        let machine = ConsumerMachine::new(
+            config.clone(),
+            WallClock::new(now, LOG_TIME_MS + 3_600_000),
+            buffers.clone(),
+        );
         let parts = (0..PARTITIONS).map(|index| Part { leader: 1 + index % NODES, ..Part::default() });
         let mut world = Self {
             now,
@@ -267,7 +273,13 @@ impl World {
             } else {
                 part.log.high_watermark()
             };
-            answer.with_offset(if asked.timestamp == -2 { part.start } else { end }).with_leader_epoch(-1)
+            let offset = match asked.timestamp {
+                -2 => part.start,
+                -1 => end,
+                asked if asked <= LOG_TIME_MS => part.start,
+                _ => -1,
+            };
+            answer.with_offset(offset).with_leader_epoch(-1)
         });
         let topic = ListOffsetsTopicResponse::default().with_name(TopicName(StrBytes::from_static_str("t")));
         ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(partitions.collect())])
@@ -600,7 +612,13 @@ fn a_gap_is_an_error_that_names_it_where_no_reset_is_allowed() {
 
 #[test]
 fn out_of_range_resets_where_that_is_allowed() {
-    for (reset, seen, position) in [(OffsetReset::Earliest, 2, 7), (OffsetReset::Latest, 0, 7)] {
+    for (reset, seen, position) in [
+        (OffsetReset::Earliest, 2, 7),
+        (OffsetReset::Latest, 0, 7),
+        (OffsetReset::ByDuration(Duration::from_secs(7200)), 2, 7),
+        (OffsetReset::ByDuration(Duration::from_secs(60)), 0, 7),
+        (OffsetReset::ByDuration(Duration::MAX), 2, 7),
+    ] {
         let mut world = World::new(|config| config.auto_offset_reset = reset);
         world.append(0, 7);
         world.parts[0].start = 5;
