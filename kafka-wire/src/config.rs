@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use consumer::ConsumerConfig;
 pub use group::{GroupConfig, GroupProtocol, Strategy};
 pub use offset_reset::OffsetReset;
-pub use producer::ProducerConfig;
+pub use producer::{PartitionerClass, ProducerConfig};
 pub use properties::Properties;
 pub use security::{Security, TlsConfig, TrustedRoots};
 

@@ -115,8 +115,11 @@ pub use net::admin::{Admin, Results};
 #[cfg(feature = "net")]
 pub use net::consumer::Consumer;
 #[cfg(feature = "net")]
-pub use net::{DeliveryCallback, Producer, TransactionalProducer};
-pub use producer::{BatchMetadata, BatchReceipt, Receipt, Record, RecordMetadata, partition_for_key};
+pub use net::{DeliveryCallback, Producer, ProducerBuilder, TransactionalProducer};
+pub use producer::{
+    BatchMetadata, BatchReceipt, OwnedRecord, Partitioner, ProducerInterceptor, Purge, Receipt, Record,
+    RecordMetadata, TopicPartitions, partition_for_key,
+};
 pub use record::{Compression, Header, Headers, RecordRef};
 pub use txn::GroupMetadata;
 pub use types::{

@@ -13,4 +13,4 @@ pub(crate) mod signal;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use producer::{DeliveryCallback, Producer, TransactionalProducer};
+pub use producer::{DeliveryCallback, Producer, ProducerBuilder, TransactionalProducer};

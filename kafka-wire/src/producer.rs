@@ -8,12 +8,15 @@
 
 mod accumulator;
 mod batch;
+mod debts;
+mod interceptor;
 mod partitioner;
 mod pool;
 mod receipt;
 mod record;
 mod role;
 mod sender;
+mod sticky;
 mod verdict;
 mod waiters;
 
@@ -21,11 +24,16 @@ pub use accumulator::TopicShape;
 #[cfg(feature = "net")]
 pub(crate) use accumulator::{Accumulator, AccumulatorConfig, Moment, ReadyBatch, SealJob};
 pub use batch::{Batch, Done, Fate};
-pub use partitioner::partition_for_key;
+#[cfg(feature = "net")]
+pub(crate) use interceptor::Interceptors;
+pub use interceptor::ProducerInterceptor;
+#[cfg(feature = "net")]
+pub(crate) use partitioner::RoundRobin;
+pub use partitioner::{Partitioner, TopicPartitions, partition_for_key};
 pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
 #[cfg(feature = "net")]
 pub(crate) use receipt::{Completion, block_on, shielded};
-pub use record::Record;
-pub use role::{Command, ProducerRole, TopicListener};
+pub use record::{OwnedRecord, Record};
+pub use role::{Command, ProducerRole, Purge, TopicListener};
 #[cfg(feature = "net")]
 pub(crate) use waiters::WaitReason;

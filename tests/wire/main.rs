@@ -4,6 +4,7 @@ mod admin;
 mod connections;
 mod consumer_offsets;
 mod consumer_reads;
+mod producer_custom;
 mod producer_rig;
 mod producer_send;
 mod producer_transactions;

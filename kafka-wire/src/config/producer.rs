@@ -37,12 +37,37 @@ pub struct ProducerConfig {
     /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`, of the codec in use.
     /// Default: the codec's own.
     pub compression_level: Option<i32>,
+    /// `partitioner.class`: Java's `RoundRobinPartitioner`, or by default the producer's own choice, which is
+    /// Java's default too. Other classes are Java's code: give a [`Partitioner`](crate::Partitioner) to
+    /// [`Producer::builder`](crate::Producer::builder).
+    pub partitioner: PartitionerClass,
+    /// `partitioner.adaptive.partitioning.enable`: records without a key go rather to partitions with less
+    /// before them (KIP-794). Default `true`.
+    pub partitioner_adaptive: bool,
+    /// `partitioner.availability.timeout.ms`: the partitions of a broker that has acknowledged nothing for so
+    /// long get no records without a key, where the partitioner is adaptive. Default zero: never.
+    pub partitioner_availability_timeout: Duration,
+    /// `partitioner.rack.aware`: records without a key go to partitions whose leaders are in `client.rack`, as
+    /// long as there are any (KIP-1123). Default `false`.
+    pub partitioner_rack_aware: bool,
     /// `partitioner.ignore.keys`: spread keyed records too. Default `false`: equal keys, equal partition.
     pub partitioner_ignore_keys: bool,
+    /// `retries`: how often a batch is sent again. Default 2147483647: `delivery.timeout.ms` is what ends it.
+    /// Zero rules idempotence out.
+    pub retries: u32,
     /// `transactional.id`: makes the producer transactional, and fences an older one of the same id.
     pub transactional_id: Option<String>,
     /// `transaction.timeout.ms`: the coordinator aborts a transaction older than this. Default 60 s.
     pub transaction_timeout: Duration,
+}
+
+/// Who chooses partitions for records that name none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionerClass {
+    /// The key's murmur2 hash, and without a key a sticky choice (KIP-480, KIP-794).
+    BuiltIn,
+    /// One partition after the other, keys or not.
+    RoundRobin,
 }
 
 impl Default for ProducerConfig {
@@ -60,7 +85,12 @@ impl Default for ProducerConfig {
             max_request_size: 1 << 20,
             compression: Codec::None,
             compression_level: None,
+            partitioner: PartitionerClass::BuiltIn,
+            partitioner_adaptive: true,
+            partitioner_availability_timeout: Duration::ZERO,
+            partitioner_rack_aware: false,
             partitioner_ignore_keys: false,
+            retries: i32::MAX as u32,
             transactional_id: None,
             transaction_timeout: Duration::from_secs(60),
         }
@@ -92,13 +122,15 @@ impl ProducerConfig {
                 ("zstd", Codec::Zstd),
             ],
         )?;
+        let retries = reader.number("retries", default.retries, 0..=i32::MAX as u32)?;
+        let round_robin = PartitionerClass::RoundRobin;
         let config = Self {
             client: ClientConfig::read(&reader)?,
             acks,
             // As Java: not asked for, it is off where the other settings rule it out.
             enable_idempotence: match reader.optional_boolean("enable.idempotence")? {
                 Some(enabled) => enabled,
-                None => transactional_id.is_some() || acks == Acks::All,
+                None => transactional_id.is_some() || (acks == Acks::All && retries > 0),
             },
             max_in_flight_requests_per_connection: reader.number(
                 "max.in.flight.requests.per.connection",
@@ -113,8 +145,26 @@ impl ProducerConfig {
             max_request_size: reader.number("max.request.size", default.max_request_size, 1..=1 << 30)?,
             compression,
             compression_level: compression_level(&reader, compression)?,
+            partitioner: reader.choice(
+                "partitioner.class",
+                default.partitioner,
+                &[
+                    ("org.apache.kafka.clients.producer.RoundRobinPartitioner", round_robin),
+                    ("RoundRobinPartitioner", round_robin),
+                ],
+            )?,
+            partitioner_adaptive: reader
+                .boolean("partitioner.adaptive.partitioning.enable", default.partitioner_adaptive)?,
+            partitioner_availability_timeout: reader.millis(
+                "partitioner.availability.timeout.ms",
+                default.partitioner_availability_timeout,
+                0,
+            )?,
+            partitioner_rack_aware: reader
+                .boolean("partitioner.rack.aware", default.partitioner_rack_aware)?,
             partitioner_ignore_keys: reader
                 .boolean("partitioner.ignore.keys", default.partitioner_ignore_keys)?,
+            retries,
             transactional_id,
             transaction_timeout: reader.millis("transaction.timeout.ms", default.transaction_timeout, 1)?,
         };
@@ -136,6 +186,9 @@ impl ProducerConfig {
         }
         if self.enable_idempotence && self.acks != Acks::All {
             return contradiction("enable.idempotence=true needs acks=all".to_owned());
+        }
+        if self.enable_idempotence && self.retries == 0 {
+            return contradiction("enable.idempotence=true needs retries above 0".to_owned());
         }
         if self.enable_idempotence && self.max_in_flight_requests_per_connection > 5 {
             return contradiction(format!(

@@ -1,28 +1,27 @@
 //! The producer's handles.
 
+mod builder;
 mod feed;
 mod transactional;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use builder::ProducerBuilder;
 pub use transactional::TransactionalProducer;
 
-use self::feed::ProducerFeed;
-use super::driver::{self, DriverHandle};
+use super::driver::DriverHandle;
 use super::signal::{Mailbox, Signal, lock};
 use crate::config::{ProducerConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{
-    Accumulator, AccumulatorConfig, BatchMetadata, Command, Moment, ProducerRole, Receipt, Record,
-    RecordMetadata, SealJob, WaitReason, block_on,
+    Accumulator, BatchMetadata, Command, Interceptors, Moment, Purge, Receipt, Record, RecordMetadata,
+    SealJob, WaitReason, block_on,
 };
-use crate::record::Compression;
 use crate::txn::GroupMetadata;
 use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 
@@ -65,6 +64,7 @@ struct Shared {
     accumulator: Mutex<Accumulator>,
     signal: Arc<Signal>,
     on_delivery: Option<DeliveryCallback>,
+    interceptors: Interceptors,
 }
 
 impl Producer {
@@ -81,7 +81,12 @@ impl Producer {
     /// # Errors
     /// `Config` when settings contradict each other, `Network` when its thread cannot be started.
     pub fn new(config: ProducerConfig) -> Result<Self> {
-        Self::start(config, None)
+        Self::builder(config).build()
+    }
+
+    /// A producer with code of the application's in it: a partitioner, interceptors, a delivery callback.
+    pub fn builder(config: ProducerConfig) -> ProducerBuilder {
+        ProducerBuilder::new(config)
     }
 
     /// A producer that also reports the fate of every batch to `on_delivery`: for who sends without
@@ -93,43 +98,7 @@ impl Producer {
         config: ProducerConfig,
         on_delivery: impl Fn(&Result<BatchMetadata>) + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::start(config, Some(Box::new(on_delivery)))
-    }
-
-    fn start(config: ProducerConfig, on_delivery: Option<DeliveryCallback>) -> Result<Self> {
-        config.check()?;
-        let seed = RandomState::new().hash_one("producer");
-        let signal = Arc::new(Signal::default());
-        let accumulator = Accumulator::new(AccumulatorConfig {
-            compression: compression(&config)?,
-            batch_size: config.batch_size.min(config.max_request_size),
-            linger: config.linger,
-            buffer_memory: config.buffer_memory,
-            max_request_size: config.max_request_size,
-            ignore_keys: config.partitioner_ignore_keys,
-            max_in_flight: config.max_in_flight_requests_per_connection,
-            seed,
-        });
-        let shared = Arc::new(Shared {
-            accumulator: Mutex::new(accumulator),
-            signal: Arc::clone(&signal),
-            on_delivery,
-        });
-        let listening = Arc::clone(&shared);
-        let listener =
-            Box::new(move |topic: &str, shape| lock(&listening.accumulator).update_topic(topic, shape));
-        let role = ProducerRole::new(&config, seed, listener);
-        let (mailbox, commands) = Mailbox::new(Arc::clone(&signal));
-        let feed = ProducerFeed::new(Arc::clone(&shared), commands);
-        let driver = driver::spawn("kafka-producer", &config.client, role, feed, signal)?;
-        Ok(Self(Arc::new(Inner {
-            shared,
-            mailbox,
-            max_block: config.max_block,
-            buffer_memory: config.buffer_memory,
-            is_transactional: config.transactional_id.is_some(),
-            _driver: driver,
-        })))
+        Self::builder(config).on_delivery(on_delivery).build()
     }
 
     /// Sends a record and waits until it is acknowledged.
@@ -157,8 +126,14 @@ impl Producer {
     /// # Cancel safety
     /// Dropped before it is done, the record is not sent.
     pub async fn enqueue(&self, record: Record<'_>) -> Result<Receipt> {
-        let mut turn = Turn { inner: &self.0, ticket: None, deadline: None };
-        poll_fn(|context| turn.poll_append(&record, context)).await
+        let interceptors = &self.0.shared.interceptors;
+        if interceptors.is_empty() {
+            return self.0.wait_for_room(&record).await;
+        }
+        let record = interceptors.on_send(&record);
+        let headers = record.headers();
+        let enqueued = self.0.wait_for_room(&record.to_record(&headers)).await;
+        self.0.report_refusal(enqueued)
     }
 
     /// As [`enqueue`](Self::enqueue), without waiting: a `Timeout` error says that there is no room now, or
@@ -167,7 +142,9 @@ impl Producer {
     /// # Errors
     /// See [`enqueue`](Self::enqueue).
     pub fn try_enqueue(&self, record: Record<'_>) -> Result<Receipt> {
-        self.0.append(&record)?.map_err(|reason| self.0.no_room(&reason, Duration::ZERO))
+        self.0.intercepted(&record, |record| {
+            self.0.append(record)?.map_err(|reason| self.0.no_room(&reason, Duration::ZERO))
+        })
     }
 
     /// As [`enqueue`](Self::enqueue), for threads: it blocks while there is no room. Not for async code.
@@ -175,10 +152,10 @@ impl Producer {
     /// # Errors
     /// See [`enqueue`](Self::enqueue).
     pub fn enqueue_blocking(&self, record: Record<'_>) -> Result<Receipt> {
-        match self.0.append(&record)? {
+        self.0.intercepted(&record, |record| match self.0.append(record)? {
             Ok(receipt) => Ok(receipt),
-            Err(_) => block_on(pin!(self.enqueue(record))),
-        }
+            Err(_) => block_on(pin!(self.0.wait_for_room(record))),
+        })
     }
 
     /// Sends what waits for more records, and waits until the fate of all that was sent before is known.
@@ -188,6 +165,20 @@ impl Producer {
     pub async fn flush(&self) {
         let number = self.0.shared.flush();
         self.0.shared.flushed(number).await;
+    }
+
+    /// Gives up records that are not acknowledged yet: their receipts get a `Usage` error, which says
+    /// [`Error::possibly_written`] where that is so. The producer goes on; an open transaction can only be
+    /// aborted then.
+    ///
+    /// # Errors
+    /// `Closed`.
+    ///
+    /// # Cancel safety
+    /// It is done even if dropped after the first poll.
+    pub async fn purge(&self, what: Purge) -> Result<()> {
+        self.0.shared.flush();
+        self.0.mailbox.ask(|reply| Command::Purge(what, reply)).await
     }
 
     /// Sends what there is, waits for it until `timeout` at most, and ends the producer for all its handles.
@@ -281,6 +272,31 @@ impl Inner {
         let appended = lock(&self.shared.accumulator).append(record, None, moment)?;
         self.shared.follow_up(appended.seal, appended.wake);
         Ok(appended.outcome)
+    }
+
+    /// Puts the record into its batch, waiting for room in turn.
+    async fn wait_for_room(&self, record: &Record<'_>) -> Result<Receipt> {
+        let mut turn = Turn { inner: self, ticket: None, deadline: None };
+        poll_fn(|context| turn.poll_append(record, context)).await
+    }
+
+    /// Enqueues the record as the interceptors leave it.
+    fn intercepted(
+        &self,
+        record: &Record<'_>,
+        enqueue: impl FnOnce(&Record<'_>) -> Result<Receipt>,
+    ) -> Result<Receipt> {
+        if self.shared.interceptors.is_empty() {
+            return enqueue(record);
+        }
+        let record = self.shared.interceptors.on_send(record);
+        let headers = record.headers();
+        self.report_refusal(enqueue(&record.to_record(&headers)))
+    }
+
+    /// Interceptors also hear of records that never came into a batch.
+    fn report_refusal(&self, enqueued: Result<Receipt>) -> Result<Receipt> {
+        enqueued.inspect_err(|error| self.shared.interceptors.on_acknowledgement(&Err(error.clone())))
     }
 
     fn check_transactional(&self) -> Result<()> {
@@ -406,10 +422,6 @@ impl Drop for Turn<'_> {
             lock(&self.inner.shared.accumulator).waiters.leave(ticket);
         }
     }
-}
-
-fn compression(config: &ProducerConfig) -> Result<Compression> {
-    Compression::new(config.compression, config.compression_level)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]

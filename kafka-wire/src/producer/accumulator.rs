@@ -17,14 +17,16 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use hashbrown::HashMap;
 
-use super::partitioner::{Sticky, partition_for_key};
+use super::debts::Debts;
+use super::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use super::pool::Pool;
 use super::receipt::{Completion, Receipt};
 use super::record::Record;
+use super::sticky::Sticky;
 use super::waiters::{WaitReason, Waiters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BATCH_HEADER_BYTES, BatchBuilder, Compression, SealedBatch};
-use crate::types::{Codec, TopicPartition};
+use crate::types::{BrokerId, Codec, TopicPartition};
 
 /// What the accumulator takes from the producer's configuration.
 #[derive(Clone, Debug)]
@@ -35,7 +37,13 @@ pub(crate) struct AccumulatorConfig {
     pub(crate) buffer_memory: usize,
     /// The largest record, in its uncompressed wire form (`max.request.size`).
     pub(crate) max_request_size: usize,
+    /// The application's, which is asked before keys are looked at.
+    pub(crate) partitioner: Option<Arc<dyn Partitioner>>,
     pub(crate) ignore_keys: bool,
+    /// Records without a key go rather where less waits.
+    pub(crate) is_adaptive: bool,
+    /// Brokers that have acknowledged nothing for so long get none of them; zero leaves it.
+    pub(crate) availability_timeout: Duration,
     /// A partition with this many closed and unacknowledged batches lets its open one grow on: it could
     /// not be sent anyway.
     pub(crate) max_in_flight: usize,
@@ -100,15 +108,26 @@ pub(crate) struct Lease {
     number: u64,
     lane: usize,
     bytes: usize,
+    /// Who led the partition when the batch was closed.
+    broker: Option<BrokerId>,
 }
 
 /// What is known of a topic's partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicShape {
-    /// How many there are.
-    pub partitions: u32,
-    /// Those with a leader.
-    pub available: Vec<i32>,
+    /// Who leads each, in order.
+    pub leaders: Vec<Option<BrokerId>>,
+    /// Those that records without a key are to be kept to, as far as there are any: their leaders are in
+    /// the client's rack (KIP-1123).
+    pub near: Vec<i32>,
+}
+
+impl TopicShape {
+    /// The partitions with a leader.
+    fn available(&self) -> Vec<i32> {
+        let led = self.leaders.iter().enumerate().filter(|(_, leader)| leader.is_some());
+        led.map(|(partition, _)| partition as i32).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +135,9 @@ struct Topic {
     name: Arc<str>,
     /// Per partition, its place in `Accumulator::lanes`.
     lanes: Vec<usize>,
+    /// Those with a leader.
     available: Vec<i32>,
+    near: Vec<i32>,
     sticky: Sticky,
     /// Why its metadata is not there.
     failure: Option<Error>,
@@ -126,6 +147,7 @@ struct Topic {
 #[derive(Debug)]
 struct Lane {
     partition: TopicPartition,
+    leader: Option<BrokerId>,
     open: Option<Open>,
     /// How large the last batch became: what to reserve for the next.
     expected: usize,
@@ -150,6 +172,7 @@ struct Closed {
     completion: Arc<Completion>,
     number: u64,
     bytes: usize,
+    broker: Option<BrokerId>,
     /// `None` while it is being compressed.
     batch: Option<SealedBatch>,
 }
@@ -160,6 +183,7 @@ pub(crate) struct Accumulator {
     config: AccumulatorConfig,
     topics: HashMap<Arc<str>, Topic>,
     lanes: Vec<Lane>,
+    debts: Debts,
     pool: Pool,
     /// Lanes in the order in which their open batches were opened, with the batch's number: a lane whose
     /// open batch has another number was closed since.
@@ -170,6 +194,8 @@ pub(crate) struct Accumulator {
     unwatched: Vec<Arc<str>>,
     /// The wall clock for records without a timestamp, at most [`CLOCK_AGE`] old while a batch is open.
     wall_ms: i64,
+    /// The other clock, likewise.
+    now: Option<Instant>,
     next_number: u64,
     unfinished: BTreeSet<u64>,
     pub(crate) waiters: Waiters,
@@ -191,6 +217,7 @@ impl Accumulator {
     pub(crate) fn new(config: AccumulatorConfig) -> Self {
         Self {
             pool: Pool::new(config.buffer_memory),
+            debts: Debts::new(config.availability_timeout),
             config,
             topics: HashMap::new(),
             lanes: Vec::new(),
@@ -199,6 +226,7 @@ impl Accumulator {
             closed: VecDeque::new(),
             unwatched: Vec::new(),
             wall_ms: 0,
+            now: None,
             next_number: 0,
             unfinished: BTreeSet::new(),
             waiters: Waiters::default(),
@@ -294,14 +322,20 @@ impl Accumulator {
             };
         }
         let partitions = topic.lanes.len() as u32;
-        let partition = match (record.partition, record.key) {
-            (Some(partition), _) => partition,
-            (None, Some(key)) if !self.config.ignore_keys => partition_for_key(key, partitions),
-            _ => {
-                let partition = topic.sticky.partition(&topic.available, partitions);
-                topic.sticky.record(size, self.config.batch_size.max(1));
-                partition
-            }
+        let of_application = || {
+            let known = TopicPartitions { name: &topic.name, count: partitions, available: &topic.available };
+            self.config.partitioner.as_ref()?.partition(record, &known)
+        };
+        let partition = match record.partition.or_else(of_application) {
+            Some(partition) => partition,
+            None => match record.key.filter(|_| !self.config.ignore_keys) {
+                Some(key) => partition_for_key(key, partitions),
+                None => {
+                    let Self { lanes, debts, config, now, .. } = self;
+                    let is_stalled = |broker| now.is_some_and(|now| debts.is_stalled(broker, now));
+                    choose_sticky(topic, lanes, config, is_stalled, size)
+                }
+            },
         };
         let lane = usize::try_from(partition).ok().and_then(|partition| topic.lanes.get(partition));
         lane.copied().map(Some).ok_or_else(|| {
@@ -323,6 +357,7 @@ impl Accumulator {
             name: Arc::clone(&name),
             lanes: Vec::new(),
             available: Vec::new(),
+            near: Vec::new(),
             sticky: Sticky::new(self.config.seed.wrapping_add(self.topics.len() as u64)),
             failure: None,
         };
@@ -358,7 +393,7 @@ impl Accumulator {
             return false;
         };
         let moment = clock();
-        self.wall_ms = moment.wall_ms;
+        self.set_clock(moment);
         let number = self.next_number;
         self.next_number += 1;
         self.unfinished.insert(number);
@@ -373,12 +408,21 @@ impl Accumulator {
         true
     }
 
+    fn set_clock(&mut self, moment: Moment) {
+        self.wall_ms = moment.wall_ms;
+        self.now = Some(moment.now);
+    }
+
     /// Takes the lane's open batch, if any, out of reach of appends. What is not compressed is ready at
     /// once, the rest when it has gone through [`SealJob::run`] and [`Self::sealed`].
     fn close(&mut self, lane: usize) -> Option<SealJob> {
         let Open { builder, completion, number, created, bytes } = self.lanes[lane].open.take()?;
         let at = &mut self.lanes[lane];
         at.unacknowledged += 1;
+        let broker = at.leader;
+        if let (Some(broker), Some(now)) = (broker, self.now) {
+            self.debts.add(broker, now);
+        }
         // Half of what it grows to is copied once; a partition that slows down shrinks again.
         at.expected = builder.size_bytes().next_power_of_two().max(at.expected / 2).max(FIRST_BATCH_BYTES);
         let job = SealJob { number, builder };
@@ -386,7 +430,7 @@ impl Accumulator {
             Codec::None => (Some(job.run().batch), None),
             _ => (None, Some(job)),
         };
-        self.closed.push_back(Closed { lane, created, completion, number, bytes, batch });
+        self.closed.push_back(Closed { lane, created, completion, number, bytes, broker, batch });
         job
     }
 
@@ -400,7 +444,7 @@ impl Accumulator {
 
     /// Closes what has lingered long enough, or everything when memory is wanted; the caller seals.
     pub(crate) fn close_due(&mut self, moment: Moment) -> Vec<SealJob> {
-        self.wall_ms = moment.wall_ms;
+        self.set_clock(moment);
         let is_pressed = self.waiters.is_memory_wanted();
         let mut jobs = Vec::new();
         while let Some(&(lane, number)) = self.lingering.front() {
@@ -440,18 +484,21 @@ impl Accumulator {
     /// The next batch to send.
     pub(crate) fn pop_ready(&mut self) -> Option<ReadyBatch> {
         self.closed.front()?.batch.as_ref()?;
-        let Closed { lane, created, completion, number, bytes, batch } = self.closed.pop_front()?;
+        let Closed { lane, created, completion, number, bytes, broker, batch } = self.closed.pop_front()?;
         Some(ReadyBatch {
             partition: self.lanes[lane].partition.clone(),
             batch: batch?,
             created,
             completion,
-            lease: Lease { number, lane, bytes },
+            lease: Lease { number, lane, bytes, broker },
         })
     }
 
     /// A batch's fate is known: its memory and its place are free again.
     pub(crate) fn release(&mut self, lease: Lease, buffer: Option<BytesMut>) {
+        if let (Some(broker), Some(now)) = (lease.broker, self.now) {
+            self.debts.settle(broker, now);
+        }
         self.pool.give_back(lease.bytes, buffer);
         self.lanes[lease.lane].unacknowledged -= 1;
         self.unfinished.remove(&lease.number);
@@ -479,17 +526,23 @@ impl Accumulator {
                 topic.failure = None;
                 // Partitions are never taken away while a producer lives: a topic that was created anew
                 // with fewer answers for those beyond its end itself.
-                for partition in topic.lanes.len()..shape.partitions as usize {
+                for partition in topic.lanes.len()..shape.leaders.len() {
                     topic.lanes.push(self.lanes.len());
                     self.lanes.push(Lane {
                         partition: TopicPartition::new(Arc::clone(&topic.name), partition as i32),
+                        leader: None,
                         open: None,
                         expected: FIRST_BATCH_BYTES,
                         unacknowledged: 0,
                     });
                 }
-                if topic.available != shape.available {
-                    topic.available = shape.available;
+                for (lane, leader) in topic.lanes.iter().zip(&shape.leaders) {
+                    self.lanes[*lane].leader = *leader;
+                }
+                let available = shape.available();
+                if (&topic.available, &topic.near) != (&available, &shape.near) {
+                    topic.available = available;
+                    topic.near = shape.near;
                     topic.sticky.leave();
                 }
             }
@@ -544,4 +597,27 @@ impl Accumulator {
         self.refusal.get_or_insert(reason);
         self.waiters.wake_all();
     }
+}
+
+/// A partition for a record that nothing else decides; see [`Sticky`].
+fn choose_sticky(
+    topic: &mut Topic,
+    lanes: &[Lane],
+    config: &AccumulatorConfig,
+    is_stalled: impl Fn(BrokerId) -> bool,
+    size: usize,
+) -> i32 {
+    let Topic { lanes: places, available, near, sticky, .. } = topic;
+    let candidates = if near.is_empty() { available } else { near };
+    let queued = |partition: i32| {
+        if !config.is_adaptive {
+            return Some(0);
+        }
+        let lane = lanes.get(*places.get(usize::try_from(partition).ok()?)?)?;
+        let is_stalled = lane.leader.is_some_and(&is_stalled);
+        (!is_stalled).then_some(lane.unacknowledged)
+    };
+    let partition = sticky.partition(candidates, places.len() as u32, queued);
+    sticky.record(size, config.batch_size.max(1));
+    partition
 }

@@ -1,4 +1,10 @@
-//! Which partition a record goes to: the caller's, the key's, or a sticky one.
+//! Which partition a record goes to: the caller's, the application's partitioner's, the key's, or a sticky one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use super::record::Record;
 
 /// Java's murmur2 (`org.apache.kafka.common.utils.Utils.murmur2`), so that a key lands where any other
 /// client would put it.
@@ -29,55 +35,84 @@ pub fn partition_for_key(key: &[u8], partitions: u32) -> i32 {
     ((murmur2(key) & 0x7fff_ffff) % partitions.max(1)) as i32
 }
 
-/// The partition of records without a key: one partition until about a batch of bytes has gone there,
-/// then another, drawn evenly from those with a leader (KIP-480, KIP-794).
-#[derive(Debug)]
-pub(crate) struct Sticky {
-    current: Option<i32>,
-    bytes: usize,
-    random: u64,
+/// What a [`Partitioner`] is told of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicPartitions<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) count: u32,
+    pub(crate) available: &'a [i32],
 }
 
-impl Sticky {
-    /// Draws from `seed`.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { current: None, bytes: 0, random: seed | 1 }
+impl TopicPartitions<'_> {
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        self.name
     }
 
-    /// The partition for the next record; `available` are those with a leader, and `partitions` all.
-    pub(crate) fn partition(&mut self, available: &[i32], partitions: u32) -> i32 {
-        if let Some(current) = self.current {
-            return current;
-        }
-        let drawn = self.draw();
-        let partition = match available.get((drawn % available.len().max(1) as u64) as usize) {
-            Some(partition) => *partition,
-            None => (drawn % u64::from(partitions.max(1))) as i32,
+    /// How many partitions there are, at least one: they are numbered from 0.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Those with a leader, in ascending order; what goes to another waits until it has one.
+    pub fn available(&self) -> &[i32] {
+        self.available
+    }
+}
+
+/// Chooses partitions in place of the producer; Java's `partitioner.class`. Any `Fn` of the same arguments
+/// is one.
+///
+/// ```
+/// use kafka_wire::{Record, TopicPartitions};
+/// // Orders of one country on one partition, everything else as usual.
+/// let by_country = |record: &Record<'_>, topic: &TopicPartitions<'_>| {
+///     let country = record.key.filter(|_| topic.name() == "orders")?.first()?;
+///     Some((u32::from(*country) % topic.count()) as i32)
+/// };
+/// # let _: &dyn kafka_wire::Partitioner = &by_country;
+/// ```
+pub trait Partitioner: Send + Sync {
+    /// The partition for `record`, which names none itself; `None` leaves the choice to the producer. It is
+    /// called once per record, or again when the record has had to wait for memory, with the producer's
+    /// lock held: it must be quick, and must not call the producer. A partition that does not exist is an
+    /// error of the send.
+    fn partition(&self, record: &Record<'_>, topic: &TopicPartitions<'_>) -> Option<i32>;
+}
+
+impl<F> Partitioner for F
+where
+    F: Fn(&Record<'_>, &TopicPartitions<'_>) -> Option<i32> + Send + Sync,
+{
+    fn partition(&self, record: &Record<'_>, topic: &TopicPartitions<'_>) -> Option<i32> {
+        self(record, topic)
+    }
+}
+
+impl fmt::Debug for dyn Partitioner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Partitioner")
+    }
+}
+
+/// One partition after the other, keys or not (`org.apache.kafka.clients.producer.RoundRobinPartitioner`).
+#[derive(Debug, Default)]
+pub(crate) struct RoundRobin(Mutex<HashMap<Box<str>, usize>>);
+
+impl Partitioner for RoundRobin {
+    fn partition(&self, _record: &Record<'_>, topic: &TopicPartitions<'_>) -> Option<i32> {
+        // As many as the producer knows topics.
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = match turns.get_mut(topic.name) {
+            Some(turn) => turn,
+            None => turns.entry(topic.name.into()).or_default(),
         };
-        self.current = Some(partition);
-        partition
-    }
-
-    /// `bytes` went to the current partition; after `batch_size` of them it is another's turn.
-    pub(crate) fn record(&mut self, bytes: usize, batch_size: usize) {
-        self.bytes += bytes;
-        if self.bytes >= batch_size {
-            self.leave();
+        let now = *turn;
+        *turn = turn.wrapping_add(1);
+        match topic.available.len() {
+            0 => Some((now % topic.count.max(1) as usize) as i32),
+            available => topic.available.get(now % available).copied(),
         }
-    }
-
-    /// The partitions have changed, or a batch was closed by time: draw again.
-    pub(crate) fn leave(&mut self) {
-        self.current = None;
-        self.bytes = 0;
-    }
-
-    /// xorshift64: evenness matters here, secrecy does not.
-    fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random >> 16
     }
 }
 
@@ -102,29 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn sticky_stays_for_a_batch_then_draws_evenly() {
-        let mut sticky = Sticky::new(7);
-        let mut records = [0_u32; 4];
-        for _ in 0..40_000 {
-            let first = sticky.partition(&[0, 1, 3], 4);
-            sticky.record(60, 100);
-            assert_eq!(sticky.partition(&[0, 1, 3], 4), first, "60 of 100 bytes: it stays");
-            sticky.record(60, 100);
-            records[first as usize] += 1;
-        }
-        assert_eq!(records[2], 0, "partition 2 has no leader");
-        for partition in [0, 1, 3] {
-            let share = records[partition];
-            assert!((12_500..14_200).contains(&share), "partition {partition}: {share} of 40000");
-        }
-    }
-
-    #[test]
-    fn sticky_without_any_leader_still_chooses_among_all() {
-        let mut sticky = Sticky::new(3);
-        for _ in 0..100 {
-            assert!((0..4).contains(&sticky.partition(&[], 4)));
-            sticky.leave();
-        }
+    fn round_robin_goes_on_per_topic_through_the_partitions_with_a_leader() {
+        let robin = RoundRobin::default();
+        let next = |name, available: &[i32]| {
+            robin.partition(&Record::to(name), &TopicPartitions { name, count: 3, available })
+        };
+        assert_eq!(
+            [next("a", &[0, 2]), next("b", &[0, 2]), next("a", &[0, 2]), next("a", &[0, 2])],
+            [Some(0), Some(0), Some(2), Some(0)]
+        );
+        assert_eq!(next("b", &[]), Some(1), "without any leader, all of them");
     }
 }

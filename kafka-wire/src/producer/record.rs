@@ -78,3 +78,53 @@ impl<'a> Record<'a> {
         36 + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 }
+
+/// A record that owns its bytes: to keep, or for an interceptor to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// See [`Record::topic`].
+    pub topic: String,
+    /// See [`Record::partition`].
+    pub partition: Option<i32>,
+    /// See [`Record::timestamp_ms`].
+    pub timestamp_ms: Option<i64>,
+    /// See [`Record::key`].
+    pub key: Option<Vec<u8>>,
+    /// See [`Record::value`].
+    pub value: Option<Vec<u8>>,
+    /// Keys and values of headers, in order; keys may repeat.
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl OwnedRecord {
+    /// Its headers as a [`Record`] wants them.
+    pub fn headers(&self) -> Vec<Header<'_>> {
+        self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
+    }
+
+    /// The record to send, with `headers` as [`headers`](Self::headers) made them.
+    pub fn to_record<'a>(&'a self, headers: &'a [Header<'a>]) -> Record<'a> {
+        Record {
+            topic: &self.topic,
+            partition: self.partition,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers,
+        }
+    }
+}
+
+impl From<&Record<'_>> for OwnedRecord {
+    fn from(record: &Record<'_>) -> Self {
+        let owned = |header: &Header<'_>| (header.key.to_vec(), header.value.map(<[u8]>::to_vec));
+        Self {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(owned).collect(),
+        }
+    }
+}

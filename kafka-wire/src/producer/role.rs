@@ -19,7 +19,7 @@ use crate::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse
 use crate::protocol::request::{FrameBuilder, Response};
 use crate::reply::Reply;
 use crate::txn::{GroupMetadata, Protocol, Transactions, TransactionsConfig};
-use crate::types::{Acks, CommittedOffset, ProducerIdentity, TopicId, TopicPartition};
+use crate::types::{Acks, BrokerId, CommittedOffset, ProducerIdentity, TopicId, TopicPartition};
 
 /// What the application asks of a producer. Commands take effect in the order in which they come.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub enum Command {
         /// The outcome.
         reply: Reply<()>,
     },
+    /// Give up batches that have no fate yet.
+    Purge(Purge, Reply<()>),
     /// Send what is there, until the deadline at most, and finish.
     Close {
         /// What is not acknowledged by then fails.
@@ -57,6 +59,15 @@ pub enum Command {
     },
 }
 
+/// Which records [`Producer::purge`](crate::Producer::purge) gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Those that are not on their way to a broker: for sure not written, unless an earlier attempt was made.
+    Queued,
+    /// All of them: those on their way may be written all the same.
+    QueuedAndInFlight,
+}
+
 /// Is told what metadata says of the watched topics.
 pub type TopicListener = Box<dyn FnMut(&str, Result<TopicShape>) + Send>;
 
@@ -64,6 +75,8 @@ pub type TopicListener = Box<dyn FnMut(&str, Result<TopicShape>) + Send>;
 pub struct ProducerRole {
     acks: Acks,
     request_timeout: Duration,
+    /// Where records without a key are to stay (`partitioner.rack.aware`).
+    rack: Option<String>,
     sender: Sender,
     transactions: Transactions,
     /// What the cluster spoke when it was last asked.
@@ -98,11 +111,13 @@ impl ProducerRole {
         Self {
             acks: config.acks,
             request_timeout: config.client.request_timeout,
+            rack: config.client.client_rack.clone().filter(|_| config.partitioner_rack_aware),
             sender: Sender::new(SenderConfig {
                 is_idempotent: config.enable_idempotence,
                 is_transactional: transactional_id.is_some(),
                 max_in_flight: config.max_in_flight_requests_per_connection,
                 max_request_size: config.max_request_size,
+                retries: config.retries,
                 delivery_timeout: config.delivery_timeout,
                 retry_backoff: config.client.retry_backoff,
                 seed,
@@ -148,6 +163,14 @@ impl ProducerRole {
                 self.transactions.send_offsets(group, offsets, reply);
             }
             Command::End { commit, reply } => self.end(commit, reply),
+            Command::Purge(what, reply) => {
+                let purged = Error::new(ErrorKind::Usage, "produce records that the application purged");
+                match what {
+                    Purge::Queued => self.sender.fail_queued(&purged),
+                    Purge::QueuedAndInFlight => self.sender.fail_all(&purged),
+                }
+                reply.send(Ok(()));
+            }
             Command::Close { deadline, reply } => {
                 // What nobody committed must not wait for transaction.timeout.ms: it holds up readers.
                 if self.transactions.check_open().is_ok() || self.transactions.is_doomed() {
@@ -206,7 +229,7 @@ impl ProducerRole {
         self.seen = seen;
         for (name, told) in &mut self.topics {
             let news = match (cluster.topic(name), cluster.topic_error(name)) {
-                (Some(topic), _) => Ok(shape(topic)),
+                (Some(topic), _) => Ok(shape(cluster, topic, self.rack.as_deref())),
                 (None, Some(code)) => {
                     Err(Error::broker(code, format!("find the partitions of topic {name}"))
                         .with_api("Metadata"))
@@ -400,7 +423,8 @@ impl Role for ProducerRole {
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         // What comes after a commit belongs to the next transaction, which nobody may write to before the
         // commit's outcome, and with it the producer's next epoch, is known.
-        let is_about_transactions = !matches!(command, Command::Watch(_) | Command::Close { .. });
+        let is_about_transactions =
+            !matches!(command, Command::Watch(_) | Command::Purge(..) | Command::Close { .. });
         if is_about_transactions && (self.transactions.is_ending() || !self.behind.is_empty()) {
             self.behind.push_back(command);
         } else {
@@ -435,11 +459,16 @@ impl Role for ProducerRole {
     }
 }
 
-fn shape(topic: &Topic) -> TopicShape {
-    let available = topic.partitions.iter().enumerate().filter(|(_, partition)| partition.leader.is_some());
+fn shape(cluster: &Cluster, topic: &Topic, rack: Option<&str>) -> TopicShape {
+    let is_near = |leader: BrokerId| {
+        let broker = cluster.broker(leader);
+        broker.is_some_and(|broker| broker.rack.is_some() && broker.rack.as_deref() == rack)
+    };
+    let near =
+        topic.partitions.iter().enumerate().filter(|(_, partition)| partition.leader.is_some_and(is_near));
     TopicShape {
-        partitions: topic.partitions.len() as u32,
-        available: available.map(|(index, _)| index as i32).collect(),
+        leaders: topic.partitions.iter().map(|partition| partition.leader).collect(),
+        near: near.map(|(index, _)| index as i32).collect(),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct SenderConfig {
     /// Unanswered requests per broker, and unacknowledged batches on the wire per partition.
     pub(crate) max_in_flight: usize,
     pub(crate) max_request_size: usize,
+    /// How often a batch is sent again.
+    pub(crate) retries: u32,
     pub(crate) delivery_timeout: Duration,
     pub(crate) retry_backoff: Backoff,
     pub(crate) seed: u64,
@@ -152,6 +154,8 @@ struct Entry {
     batch: Batch,
     stamp: Option<Stamp>,
     call: Option<CallId>,
+    /// How often it was sent.
+    attempts: u32,
     has_failed: bool,
     /// The fate of an earlier attempt is unknown.
     possibly_written: bool,
@@ -194,6 +198,7 @@ impl Sender {
             batch,
             stamp: None,
             call: None,
+            attempts: 0,
             has_failed: false,
             possibly_written: false,
             last_error: None,
@@ -346,7 +351,7 @@ impl Sender {
             Verdict::Retry { error, possibly_written, is_metadata_stale } => {
                 queue.entries[index].possibly_written |= possibly_written;
                 self.is_metadata_stale |= is_metadata_stale;
-                if self.giving_up.is_some() {
+                if self.giving_up.is_some() || queue.entries[index].attempts > self.config.retries {
                     self.fail(place, index, error.with_broker(broker));
                 } else {
                     self.retry_later(now, place, index, error);
@@ -384,6 +389,7 @@ impl Sender {
             batch,
             stamp,
             call: None,
+            attempts: 0,
             // One at a time: what was sent behind it is refused as out of order, and comes after both.
             has_failed: true,
             possibly_written: false,
@@ -487,6 +493,11 @@ impl Sender {
     /// is taken until [`Self::resume`].
     pub(crate) fn give_up(&mut self, reason: &Error) {
         self.giving_up.get_or_insert_with(|| reason.clone());
+        self.fail_queued(reason);
+    }
+
+    /// Fails everything that is not on the wire.
+    pub(crate) fn fail_queued(&mut self, reason: &Error) {
         for turn in 0..self.active.len() {
             let place = self.active[turn];
             while let Some(index) = self.queues[place].entries.iter().position(|entry| entry.call.is_none()) {
@@ -592,6 +603,7 @@ impl Queue {
         self.broker = broker;
         let entry = &mut self.entries[index];
         entry.call = Some(call);
+        entry.attempts = entry.attempts.saturating_add(1);
         StampedBatch {
             partition: self.partition.clone(),
             records: entry.batch.records.clone(),

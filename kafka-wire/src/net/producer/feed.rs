@@ -28,6 +28,7 @@ impl ProducerFeed {
             if let Some(callback) = &shared.on_delivery {
                 shielded("the delivery callback", || callback(&fate.outcome));
             }
+            shared.interceptors.on_acknowledgement(&fate.outcome);
             completion.complete_part(&fate);
             if fate.is_last
                 && let Some(lease) = lease.take()

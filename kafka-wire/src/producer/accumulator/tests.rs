@@ -20,10 +20,18 @@ fn config() -> AccumulatorConfig {
         linger: LINGER,
         buffer_memory: 100_000,
         max_request_size: 50_000,
+        partitioner: None,
         ignore_keys: false,
+        is_adaptive: true,
+        availability_timeout: Duration::ZERO,
         max_in_flight: 5,
         seed: 1,
     }
+}
+
+/// Partitions with these leaders, and those of them that are near.
+fn shape(leaders: &[Option<i32>], near: &[i32]) -> TopicShape {
+    TopicShape { leaders: leaders.iter().map(|leader| leader.map(BrokerId)).collect(), near: near.to_vec() }
 }
 
 impl Rig {
@@ -33,7 +41,7 @@ impl Rig {
         let mut rig = Self { accumulator: Accumulator::new(config), moment: Moment { now, wall_ms: 1_000 } };
         assert_eq!(rig.append(0, 1).unwrap_err(), WaitReason::Topic("t".into()));
         assert_eq!(rig.accumulator.take_unwatched(), ["t".into()]);
-        rig.accumulator.update_topic("t", Ok(TopicShape { partitions: 2, available: vec![0, 1] }));
+        rig.accumulator.update_topic("t", Ok(shape(&[Some(1), Some(2)], &[])));
         rig
     }
 
@@ -232,4 +240,89 @@ fn abandoned_batches_are_named_and_nothing_waits_for_them() {
     assert_eq!(rig.accumulator.unfinished(), 2);
     assert_eq!(rig.accumulator.abandon().len(), 2);
     assert_eq!(rig.accumulator.unfinished(), 0);
+}
+
+/// Appends a record without a key and closes its batch: the partition.
+fn spread(rig: &mut Rig) -> i32 {
+    let value = [7; 600];
+    let moment = rig.moment;
+    rig.accumulator.append(&Record::to("t").value(&value), None, || moment).unwrap().outcome.unwrap();
+    rig.accumulator.flush();
+    rig.accumulator
+        .closed
+        .back()
+        .map(|closed| rig.accumulator.lanes[closed.lane].partition.partition)
+        .unwrap()
+}
+
+#[test]
+fn a_broker_that_owes_for_too_long_gets_no_more_records_without_a_key() {
+    let timeout = Duration::from_millis(100);
+    let mut rig = Rig::new(AccumulatorConfig { batch_size: 500, availability_timeout: timeout, ..config() });
+    let slow = spread(&mut rig);
+    let _unanswered = rig.ready();
+    rig.pass(timeout);
+    for _ in 0..20 {
+        assert_ne!(spread(&mut rig), slow);
+        let batch = rig.ready().pop().unwrap();
+        rig.release(batch);
+    }
+}
+
+#[test]
+fn a_partition_with_much_before_it_gets_less() {
+    let mut rig = Rig::new(AccumulatorConfig { batch_size: 500, ..config() });
+    for _ in 0..8 {
+        rig.append(0, 600).unwrap();
+    }
+    let _unanswered = rig.ready();
+    let mut records = [0; 2];
+    for _ in 0..1_000 {
+        records[spread(&mut rig) as usize] += 1;
+        let batch = rig.ready().pop().unwrap();
+        rig.release(batch);
+    }
+    // Only when it is drawn twice.
+    assert!((190..310).contains(&records[0]), "{records:?}");
+}
+
+#[test]
+fn records_without_a_key_stay_near_as_long_as_anything_near_has_a_leader() {
+    let mut rig = Rig::new(AccumulatorConfig { batch_size: 500, ..config() });
+    rig.accumulator.update_topic("t", Ok(shape(&[Some(1), Some(2), Some(2)], &[1, 2])));
+    let of_hundred = |rig: &mut Rig| {
+        let mut records = [0; 3];
+        for _ in 0..100 {
+            records[spread(rig) as usize] += 1;
+            let batch = rig.ready().pop().unwrap();
+            rig.release(batch);
+        }
+        records
+    };
+    let records = of_hundred(&mut rig);
+    assert!(records[0] == 0 && records[1] > 20 && records[2] > 20, "{records:?}");
+    rig.accumulator.update_topic("t", Ok(shape(&[Some(1), None, None], &[])));
+    assert_eq!(of_hundred(&mut rig), [100, 0, 0]);
+}
+
+#[test]
+fn the_applications_partitioner_is_asked_for_records_that_name_no_partition() {
+    let by_value = |record: &Record<'_>, topic: &TopicPartitions<'_>| {
+        assert_eq!((topic.name(), topic.count(), topic.available()), ("t", 2, &[0, 1][..]));
+        record.value.map(|value| i32::from(value[0]))
+    };
+    let mut rig = Rig::new(AccumulatorConfig { partitioner: Some(Arc::new(by_value)), ..config() });
+    let moment = rig.moment;
+    for (record, partition) in [
+        (Record::to("t").key("k").value(&[1]), 1),
+        (Record::to("t").value(&[0]), 0),
+        (Record::to("t").partition(0).value(&[1]), 0),
+        (Record::to("t").key("key"), partition_for_key(b"key", 2)),
+    ] {
+        rig.accumulator.append(&record, None, || moment).unwrap().outcome.unwrap();
+        rig.accumulator.flush();
+        assert_eq!(rig.ready()[0].partition.partition, partition);
+    }
+    let error = rig.accumulator.append(&Record::to("t").value(&[2]), None, || moment).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("partition 2"), "{error}");
 }

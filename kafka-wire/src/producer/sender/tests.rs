@@ -279,6 +279,7 @@ fn config() -> SenderConfig {
         is_transactional: false,
         max_in_flight: 5,
         max_request_size: 1 << 20,
+        retries: u32::MAX,
         delivery_timeout: DELIVERY_TIMEOUT,
         retry_backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) },
         seed: 1,
@@ -538,6 +539,45 @@ fn what_may_have_been_written_is_not_split() {
     world.push(0, 1);
     world.drain();
     world.check();
+}
+
+#[test]
+fn no_more_attempts_are_made_than_retries_allow() {
+    let mut world = World::new(SenderConfig { retries: 1, ..config() });
+    let batch = world.push(0, 1);
+    for _ in 0..2 {
+        assert!(world.fates(batch).is_empty());
+        world.pass(Duration::from_secs(1));
+        world.send();
+        world.deliver(0, Some(ErrorCode::NOT_ENOUGH_REPLICAS));
+    }
+    assert_eq!(world.fate(batch).unwrap_err().code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS));
+}
+
+#[test]
+fn what_is_purged_fails_and_what_is_on_the_wire_is_heard_out_or_not() {
+    let purged = Error::new(ErrorKind::Usage, "purged");
+    for with_wire in [false, true] {
+        let mut world = World::idempotent();
+        world.push(0, 1);
+        world.drain();
+        let on_wire: Vec<_> = (0..5).map(|_| world.push(0, 1)).collect();
+        world.send();
+        let queued = world.push(0, 1);
+        if with_wire {
+            world.sender.fail_all(&purged)
+        } else {
+            world.sender.fail_queued(&purged)
+        }
+        assert!(!world.fate(queued).unwrap_err().possibly_written());
+        let next = world.push(0, 1);
+        world.drain();
+        world.check();
+        assert!(world.fate(next).is_ok());
+        let all_written = on_wire.iter().all(|batch| world.fate(*batch).is_ok());
+        assert_eq!(all_written, !with_wire);
+        assert!(on_wire.iter().all(|batch| world.batches(0).contains(batch)), "the broker got them");
+    }
 }
 
 #[test]
