@@ -5,6 +5,8 @@
 //! co-partitioning whoever leads them. Sticky is as balanced as Java's and moves no more than that takes; it
 //! is an algorithm of its own.
 
+#[cfg(test)]
+mod against_java;
 mod range;
 mod round_robin;
 mod sticky;
