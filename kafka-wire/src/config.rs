@@ -4,11 +4,13 @@
 
 mod consumer;
 mod group;
+mod jaas;
 mod names;
 mod offset_reset;
 mod parse;
 mod producer;
 mod properties;
+mod sasl;
 mod security;
 
 use std::fmt;
@@ -19,10 +21,13 @@ pub use group::{GroupConfig, GroupProtocol, Strategy};
 pub use offset_reset::OffsetReset;
 pub use producer::{PartitionerClass, ProducerConfig};
 pub use properties::Properties;
-pub use security::{Security, TlsConfig, TrustedRoots};
+#[cfg_attr(not(feature = "tls"), allow(unused_imports, reason = "key files are read for TLS"))]
+pub(crate) use properties::warn_if_others_can_read;
+pub use sasl::{ClientCredentials, Sasl, TokenSource};
+pub use security::{ClientIdentity, Security, Store, TlsConfig, TlsVersions, TrustedRoots};
 
 use crate::error::Result;
-pub use crate::security::Secret;
+pub use crate::security::{Mechanism, ScramHash, Secret};
 pub use crate::time::Backoff;
 use parse::Reader;
 
@@ -55,7 +60,7 @@ pub struct ClientConfig {
     pub client_id: String,
     /// `client.rack`: where this client is, so that it may fetch from a replica close by (KIP-392).
     pub client_rack: Option<String>,
-    /// `security.protocol` and `ssl.*`. Default: plaintext.
+    /// `security.protocol`, `ssl.*` and `sasl.*`. Default: plaintext.
     pub security: Security,
     /// `request.timeout.ms`: how long an answer may take before the connection is given up. Default 30 s.
     pub request_timeout: Duration,
@@ -86,7 +91,7 @@ impl Default for ClientConfig {
             bootstrap_servers: Vec::new(),
             client_id: "tidewater".to_owned(),
             client_rack: None,
-            security: Security::Plaintext,
+            security: Security::default(),
             request_timeout: Duration::from_secs(30),
             default_api_timeout: Duration::from_secs(60),
             connection_setup_timeout: Duration::from_secs(10),

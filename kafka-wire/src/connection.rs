@@ -1,10 +1,14 @@
-//! One connection to a broker: version negotiation, the requests in flight, their answers. Layer 6.
+//! One connection to a broker: version negotiation, authentication, the requests in flight, their answers. Layer 6.
+
+mod authentication;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+
+use authentication::{Authentication, Next};
 
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -15,6 +19,7 @@ use crate::protocol::limits::Limits;
 use crate::protocol::messages::ApiKey;
 use crate::protocol::request::{Request, Response};
 use crate::protocol::versions::VersionTable;
+use crate::security::Exchange;
 
 /// Names one call; the connection only hands it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +30,15 @@ pub struct Token(pub(crate) u64);
 pub(crate) struct Connection {
     client_id: Arc<str>,
     setup_timeout: Duration,
+    /// Whether the broker wants to know who this is.
+    authenticates: bool,
     state: State,
+    /// When the broker wants to know it again; it closes the connection some time after (KIP-368).
+    renew_at: Option<Instant>,
+    /// How much of a session's lifetime passes before it is renewed, in permille.
+    renewal_permille: u32,
+    /// Whether any request of a role was answered.
+    has_answered: bool,
     in_flight: VecDeque<InFlight>,
     /// Requests that no answer comes for, until their last byte is out (`acks=0`).
     unanswered: VecDeque<InFlight>,
@@ -38,7 +51,20 @@ enum State {
     Dialling,
     /// Asked which versions the broker speaks.
     Negotiating,
+    Authenticating {
+        versions: VersionTable,
+        stage: Stage,
+        /// Whether it has been ready before.
+        again: bool,
+    },
     Ready(VersionTable),
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Whoever drives this is asked for credentials; until when.
+    Login(Instant),
+    Running(Authentication),
 }
 
 #[derive(Debug)]
@@ -56,6 +82,8 @@ struct InFlight {
 pub(crate) enum Event {
     /// Requests may be sent from now on.
     Ready,
+    /// Credentials are needed: [`Connection::authenticate`].
+    Login,
     /// The connection itself has something to write.
     Transmit(Vec<Bytes>),
     /// An answer.
@@ -71,11 +99,22 @@ pub(crate) struct Abandoned {
 }
 
 impl Connection {
-    pub(crate) fn new(now: Instant, config: &ClientConfig, client_id: Arc<str>) -> Self {
+    /// `renewal_permille`: after how much of a session's lifetime it is renewed, 850 to 950 as in Java, so that
+    /// clients do not come back in step.
+    pub(crate) fn new(
+        now: Instant,
+        config: &ClientConfig,
+        client_id: Arc<str>,
+        renewal_permille: u32,
+    ) -> Self {
         Self {
             client_id,
             setup_timeout: config.connection_setup_timeout,
+            authenticates: config.security.sasl.is_some(),
             state: State::Dialling,
+            renew_at: None,
+            renewal_permille,
+            has_answered: false,
             in_flight: VecDeque::new(),
             unanswered: VecDeque::new(),
             next_correlation_id: 0,
@@ -92,9 +131,59 @@ impl Connection {
     /// The version table, once negotiated.
     pub(crate) fn versions(&self) -> Option<&VersionTable> {
         match &self.state {
-            State::Ready(versions) => Some(versions),
+            State::Ready(versions) | State::Authenticating { versions, .. } => Some(versions),
             State::Dialling | State::Negotiating => None,
         }
+    }
+
+    /// Whether the broker is being told, for the first time or again, who this is.
+    pub(crate) fn is_authenticating(&self) -> bool {
+        matches!(self.state, State::Authenticating { .. })
+    }
+
+    /// Whether requests were sent without SASL, and none was ever answered: a listener with SASL does that.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.is_ready() && !self.authenticates && !self.has_answered && !self.in_flight.is_empty()
+    }
+
+    /// Whether the session must be renewed before anything else is sent; then credentials are needed.
+    pub(crate) fn renew(&mut self, now: Instant) -> bool {
+        if self.renew_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        match std::mem::replace(&mut self.state, State::Dialling) {
+            State::Ready(versions) => {
+                let stage = Stage::Login(now + self.setup_timeout);
+                self.state = State::Authenticating { versions, stage, again: true };
+                self.renew_at = None;
+                true
+            }
+            other => {
+                self.state = other;
+                false
+            }
+        }
+    }
+
+    /// Credentials have come: begins to prove with them who this is.
+    ///
+    /// # Errors
+    /// `Unsupported`, when the broker has no SASL as of Kafka 1.0.
+    pub(crate) fn authenticate(&mut self, now: Instant, exchange: Exchange) -> Result<Vec<Bytes>> {
+        let State::Authenticating { stage, .. } = &mut self.state else { return Ok(Vec::new()) };
+        let authentication = Authentication::new(exchange);
+        let request = authentication.handshake();
+        *stage = Stage::Running(authentication);
+        self.ask(now, &request)
+    }
+
+    /// Sends a request of its own.
+    fn ask(&mut self, now: Instant, request: &dyn Request) -> Result<Vec<Bytes>> {
+        let versions = self.versions();
+        let version = versions.map_or(Ok(0), |versions| versions.pick(request.api(), request.versions()))?;
+        // When a session is renewed, the answers to what was asked before come first.
+        let before = self.outstanding().map(|request| request.deadline.saturating_duration_since(now)).max();
+        self.write(now, None, request, version, before.unwrap_or_default() + self.setup_timeout)
     }
 
     /// Whether the broker has not answered anything yet.
@@ -104,7 +193,7 @@ impl Connection {
 
     /// Whether requests may be sent.
     pub(crate) fn is_ready(&self) -> bool {
-        self.versions().is_some()
+        matches!(self.state, State::Ready(_))
     }
 
     /// How many answers are outstanding.
@@ -123,7 +212,7 @@ impl Connection {
         request: &dyn Request,
         timeout: Duration,
     ) -> Result<Vec<Bytes>> {
-        let Some(versions) = self.versions() else {
+        let State::Ready(versions) = &self.state else {
             return Err(Error::new(ErrorKind::Network, "send on a connection that is not ready"));
         };
         let version = versions.pick(request.api(), request.versions())?;
@@ -170,7 +259,8 @@ impl Connection {
         events: &mut Vec<Event>,
     ) -> Result<usize> {
         let limit = match self.state {
-            State::Ready(_) => Limits::DEFAULT.frame_max_bytes,
+            State::Ready(_) | State::Authenticating { again: true, .. } => Limits::DEFAULT.frame_max_bytes,
+            State::Authenticating { .. } => Limits::DEFAULT.frame_before_authentication_max_bytes,
             State::Dialling | State::Negotiating => Limits::DEFAULT.first_api_versions_max_bytes,
         };
         loop {
@@ -195,9 +285,29 @@ impl Connection {
         let token = request.token;
         self.in_flight.pop_front();
         match token {
-            Some(token) => Ok(Event::Response(token, response)),
+            Some(token) => {
+                self.has_answered = true;
+                Ok(Event::Response(token, response))
+            }
+            None if self.is_authenticating() => self.authenticated(now, response),
             None => self.negotiated(now, &response),
         }
+    }
+
+    fn authenticated(&mut self, now: Instant, response: Response) -> Result<Event> {
+        let State::Authenticating { stage: Stage::Running(authentication), .. } = &mut self.state else {
+            return Err(Error::new(ErrorKind::Protocol, "read an answer to a request that was not sent"));
+        };
+        let lifetime = match authentication.handle_response(response)? {
+            Next::Ask(request) => return self.ask(now, &*request).map(Event::Transmit),
+            Next::Done(lifetime) => lifetime,
+        };
+        self.renew_at =
+            lifetime.and_then(|lifetime| now.checked_add(lifetime / 1000 * self.renewal_permille));
+        if let State::Authenticating { versions, .. } = std::mem::replace(&mut self.state, State::Dialling) {
+            self.state = State::Ready(versions);
+        }
+        Ok(Event::Ready)
     }
 
     /// The broker's answer to which versions it speaks (KIP-35). A broker that does not know the version
@@ -208,13 +318,23 @@ impl Connection {
             let version = answer.fallback(response.version)?;
             return self.start(now, version).map(Event::Transmit);
         }
-        self.state = State::Ready(VersionTable::new(answer)?);
+        let versions = VersionTable::new(answer)?;
+        if self.authenticates {
+            let stage = Stage::Login(now + self.setup_timeout);
+            self.state = State::Authenticating { versions, stage, again: false };
+            return Ok(Event::Login);
+        }
+        self.state = State::Ready(versions);
         Ok(Event::Ready)
     }
 
     /// When an answer is overdue, or an idle connection should go.
     pub(crate) fn deadline(&self, max_idle: Duration) -> Option<Instant> {
-        match self.outstanding().map(|request| request.deadline).min() {
+        let login = match &self.state {
+            State::Authenticating { stage: Stage::Login(deadline), .. } => Some(*deadline),
+            _ => None,
+        };
+        match self.outstanding().map(|request| request.deadline).chain(login).min() {
             None if self.is_ready() => Some(self.last_used + max_idle),
             deadline => deadline,
         }

@@ -26,6 +26,7 @@ pub use crate::connection::Token;
 use crate::error::{Error, Result};
 use crate::protocol::request::Response;
 pub use crate::reply::Reply;
+use crate::security::Exchange;
 pub use crate::time::Rng;
 
 /// Names one connection, from the dial to its end; never used again for another.
@@ -81,6 +82,15 @@ pub enum Output {
         /// operating system, because no answer will come.
         confirm: Option<Token>,
     },
+    /// Get credentials (a token may have to be asked for); answer by [`Engine::handle_login`] at the latest after
+    /// `timeout`. Comes only where the configuration has SASL: for each new connection, and when the broker wants to
+    /// know again who this is.
+    Login {
+        /// Which connection.
+        connection: ConnectionId,
+        /// For getting them.
+        timeout: Duration,
+    },
     /// Close, without writing what is left; nothing more may come in from it.
     Close {
         /// Which connection.
@@ -111,6 +121,12 @@ impl<R: Role> Engine<R> {
     /// A dial succeeded, TLS included.
     pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId) {
         self.core.handle_connected(now, connection);
+        self.settle(now);
+    }
+
+    /// Credentials were got, or could not be.
+    pub fn handle_login(&mut self, now: Instant, connection: ConnectionId, credentials: Result<Exchange>) {
+        self.core.handle_login(now, connection, credentials);
         self.settle(now);
     }
 

@@ -8,9 +8,13 @@ mod buffers;
 pub(crate) mod consumer;
 mod dial;
 pub(crate) mod driver;
+#[cfg(feature = "tls")]
+mod http;
+mod login;
 mod producer;
 pub(crate) mod signal;
 #[cfg(feature = "tls")]
 mod tls;
+mod token;
 
 pub use producer::{DeliveryCallback, Producer, ProducerBuilder, TransactionalProducer};

@@ -4,6 +4,7 @@
 //! the next one. Nonces and tokens come in from outside.
 
 mod exchange;
+pub mod oauth;
 pub mod scram;
 mod secret;
 

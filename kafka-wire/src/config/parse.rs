@@ -130,7 +130,10 @@ fn host_port(server: &str) -> Option<HostPort> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClientConfig, ConsumerConfig, ProducerConfig, Security, TrustedRoots};
+    use crate::config::{
+        ClientConfig, ClientIdentity, ConsumerConfig, ProducerConfig, Secret, Security, Store, TlsVersions,
+        TrustedRoots,
+    };
     use crate::types::{Acks, Codec};
 
     fn properties(entries: &[&str]) -> Properties {
@@ -175,7 +178,7 @@ mod tests {
             ("enable.idempotence=yes", "true, false"),
             ("compression.zstd.level=23", "-131072 to 22"),
             ("max.request.size=0", "1 to"),
-            ("security.protocol=TLS", "PLAINTEXT or SSL"),
+            ("security.protocol=TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
         ] {
             let error = ProducerConfig::from_properties(&properties(&[entry])).unwrap_err().to_string();
             assert!(error.contains(entry) && error.contains(allowed), "{error}");
@@ -206,18 +209,32 @@ mod tests {
     }
 
     #[test]
-    fn security_is_plaintext_or_tls_with_a_pem_truststore() {
+    fn security_is_in_the_clear_or_by_tls_with_stores() {
         let security =
             |entries: &[&str]| ClientConfig::from_properties(&properties(entries)).map(|c| c.security);
-        assert_eq!(security(&[]).unwrap(), Security::Plaintext);
-        let pem = ["security.protocol=SSL", "ssl.truststore.type=PEM", "ssl.truststore.location=/ca.pem"];
-        let Security::Tls(tls) = security(&pem).unwrap() else { panic!("not TLS") };
-        assert_eq!(tls.roots, TrustedRoots::File("/ca.pem".into()));
-        let sasl = security(&["security.protocol=SASL_SSL"]).unwrap_err();
-        assert_eq!(sasl.kind(), ErrorKind::Unsupported);
-        let jks = security(&["security.protocol=SSL", "ssl.truststore.location=/ca.jks"]).unwrap_err();
-        assert!(jks.to_string().contains("ssl.truststore.type=PEM"), "{jks}");
-        let unchecked = security(&["ssl.endpoint.identification.algorithm="]).unwrap_err();
-        assert!(unchecked.to_string().contains("https"), "{unchecked}");
+        assert_eq!(security(&[]).unwrap(), Security::default());
+        let stores = [
+            "security.protocol=SSL",
+            "ssl.truststore.type=PEM",
+            "ssl.truststore.location=/ca.pem",
+            "ssl.keystore.location=/me.p12",
+            "ssl.keystore.password=canary",
+            "ssl.enabled.protocols=TLSv1.3",
+        ];
+        let tls = security(&stores).unwrap().tls.unwrap();
+        assert_eq!(tls.roots, TrustedRoots::File(Store { path: "/ca.pem".into(), password: None }));
+        assert_eq!(tls.versions, TlsVersions::Tls13);
+        let Some(ClientIdentity::File { store, .. }) = &tls.identity else { panic!("{tls:?}") };
+        assert_eq!(store.password, Some(Secret::from("canary")));
+        assert!(!format!("{tls:?}").contains("canary"));
+        for (entry, says) in [
+            ("ssl.endpoint.identification.algorithm=", "https"),
+            ("ssl.truststore.type=BCFKS", "PEM, PKCS12"),
+            ("ssl.enabled.protocols=TLSv1.1", "TLSv1.3"),
+            ("ssl.keystore.key=canary", "without the other"),
+        ] {
+            let error = security(&[entry]).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("canary"), "{error}");
+        }
     }
 }

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::names;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -12,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Values of secrets never appear in `Debug` output or in errors.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Zeroizing<String>>,
     /// Names of the application's own.
     more: &'static [&'static str],
 }
@@ -50,8 +52,13 @@ impl Properties {
             .map_err(|cause| error(format!("read properties file {}", path.display())).with_cause(cause))?;
         let text = String::from_utf8(bytes)
             .unwrap_or_else(|other| other.as_bytes().iter().map(|byte| char::from(*byte)).collect());
+        let text = Zeroizing::new(text);
         self.set_from_text(&text)
-            .map_err(|cause| error(format!("properties file {}", path.display())).with_cause(cause))
+            .map_err(|cause| error(format!("properties file {}", path.display())).with_cause(cause))?;
+        if self.values.keys().any(|name| names::is_secret(name)) {
+            warn_if_others_can_read(path);
+        }
+        Ok(())
     }
 
     /// Parses the text of a properties file: comments (`#`, `!`), `=`, `:` or blanks between name and
@@ -95,7 +102,7 @@ impl Properties {
                 None => error.with_hint("the names are those of Kafka's Java clients"),
             });
         }
-        self.values.insert(name, value);
+        self.values.insert(name, Zeroizing::new(value));
         Ok(())
     }
 
@@ -133,7 +140,7 @@ impl Properties {
 
     /// The value of a property.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(|value| value.as_str())
     }
 
     fn is_read(&self, name: &str) -> bool {
@@ -143,12 +150,27 @@ impl Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): (&'_ String, &'_ String)| {
-            let value = if names::is_secret(name) { "[hidden]".to_owned() } else { value.clone() };
+        let shown = |(name, value): (&'_ String, &'_ Zeroizing<String>)| {
+            let value = if names::is_secret(name) { "[hidden]".to_owned() } else { value.to_string() };
             (name.clone(), value)
         };
         f.debug_map().entries(self.values.iter().map(shown)).finish()
     }
+}
+
+/// Warns of a file with secrets that other users of this machine can read.
+pub(crate) fn warn_if_others_can_read(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+        if mode & 0o077 != 0 {
+            let path = path.display();
+            tracing::warn!("{path} holds secrets, and others can read it: chmod 600 {path}");
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// Lines as `java.util.Properties` sees them: continued lines joined, comments and blank lines left out,
@@ -280,9 +302,9 @@ mod tests {
     fn java_only_names_are_accepted_and_dangerous_ones_are_not() {
         let mut properties = Properties::new();
         properties.set("key.serializer", "org.apache.kafka.common.serialization.StringSerializer").unwrap();
-        let error = properties.set("ssl.keystore.location", "/x").unwrap_err();
+        let error = properties.set("config.providers", "env").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("ssl.keystore.location"), "{error}");
+        assert!(error.to_string().contains("config.providers"), "{error}");
     }
 
     #[test]

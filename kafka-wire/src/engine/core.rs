@@ -18,6 +18,7 @@ use crate::connection::{Connection, Event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::request::{Request, Response};
 use crate::protocol::versions::VersionTable;
+use crate::security::Exchange;
 use crate::time::Rng;
 use crate::types::{BrokerId, LeaderEpoch, TopicPartition};
 
@@ -197,6 +198,7 @@ impl Core {
         for event in events {
             match event {
                 Event::Ready => self.connection_ready(id, key),
+                Event::Login => self.outputs.push_back(self.login(id)),
                 Event::Transmit(chunks) => {
                     self.outputs.push_back(Output::Transmit { connection: id, chunks, confirm: None });
                 }
@@ -215,6 +217,18 @@ impl Core {
                 buffer.clear();
                 1
             }
+        }
+    }
+
+    fn login(&self, connection: ConnectionId) -> Output {
+        Output::Login { connection, timeout: self.config.connection_setup_timeout }
+    }
+
+    pub(super) fn handle_login(&mut self, now: Instant, id: ConnectionId, credentials: Result<Exchange>) {
+        let Some((_, link)) = self.pool.link(id) else { return };
+        match credentials.and_then(|exchange| link.connection.authenticate(now, exchange)) {
+            Ok(chunks) => self.outputs.push_back(Output::Transmit { connection: id, chunks, confirm: None }),
+            Err(error) => self.close(now, id, error),
         }
     }
 
@@ -334,7 +348,7 @@ impl Core {
             .values()
             .filter_map(|slot| slot.link.as_ref())
             .filter(|link| link.connection.deadline(max_idle).is_some_and(|deadline| deadline <= now))
-            .map(|link| (link.id, link.connection.in_flight() == 0))
+            .map(|link| (link.id, link.connection.is_ready() && link.connection.in_flight() == 0))
             .collect();
         for (id, idle) in due {
             if idle {
@@ -437,6 +451,11 @@ impl Core {
             return;
         }
         let Some(link) = slot.link.as_mut().filter(|link| link.connection.is_ready()) else { return };
+        if link.connection.renew(now) {
+            let id = link.id;
+            self.outputs.push_back(self.login(id));
+            return;
+        }
         let mut failed = Vec::new();
         while let Some(token) = slot.waiting.pop_front() {
             let Some(call) = self.calls.remove(&token) else { continue };
@@ -467,7 +486,8 @@ impl Core {
             return;
         };
         let id = self.pool.next_id();
-        let connection = Connection::new(now, &self.config, Arc::clone(&self.client_id));
+        let renewal_permille = 850 + self.rng.below(101) as u32;
+        let connection = Connection::new(now, &self.config, Arc::clone(&self.client_id), renewal_permille);
         self.pool.by_connection.insert(id, key);
         self.pool.slot(key).link = Some(Link { id, address: address.clone(), connection });
         let timeout = self.config.connection_setup_timeout;
@@ -558,6 +578,8 @@ fn describe(key: SlotKey, link: &Link, error: Error) -> Error {
         "connection to"
     } else if link.connection.is_negotiating() {
         "negotiate versions with"
+    } else if link.connection.is_authenticating() {
+        "authenticate to"
     } else {
         "connect to"
     };
@@ -566,8 +588,11 @@ fn describe(key: SlotKey, link: &Link, error: Error) -> Error {
         Endpoint::Bootstrap(_) => format!("{stage} {}", link.address),
     };
     let silent = link.connection.is_negotiating() && error.is_retriable() && error.hint().is_none();
+    let unheard = link.connection.is_unheard() && error.is_retriable() && error.hint().is_none();
     let described = Error::new(error.kind(), who).with_cause(error);
-    if silent {
+    if unheard {
+        described.with_hint("if it stays so, this listener may want SASL: check security.protocol")
+    } else if silent {
         described.with_hint(
             "if it stays so, no Kafka listener has this port, or it speaks TLS or SASL: check bootstrap.servers \
              and security.protocol",

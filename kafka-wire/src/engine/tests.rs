@@ -68,6 +68,7 @@ struct Sim {
     dialled: VecDeque<(ConnectionId, u16)>,
     received: VecDeque<Received>,
     closed: Vec<ConnectionId>,
+    logins: Vec<ConnectionId>,
 }
 
 impl Sim {
@@ -77,7 +78,7 @@ impl Sim {
         let config = ClientConfig::bootstrap(bootstrap).unwrap();
         let engine = Engine::new(start, &config, 1, Probe::default());
         let (dialled, received) = (VecDeque::new(), VecDeque::new());
-        Self { start, now: start, engine, dialled, received, closed: Vec::new() }
+        Self { start, now: start, engine, dialled, received, closed: Vec::new(), logins: Vec::new() }
     }
 
     fn drain(&mut self) {
@@ -87,6 +88,7 @@ impl Sim {
                     self.dialled.push_back((connection, address.port))
                 }
                 Output::Close { connection } => self.closed.push(connection),
+                Output::Login { connection, .. } => self.logins.push(connection),
                 Output::Transmit { connection, chunks, confirm } => {
                     let frame = Bytes::from(chunks.concat());
                     let request = read_request(&frame.slice(4..)).unwrap();

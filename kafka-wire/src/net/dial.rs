@@ -29,30 +29,34 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(security: &Security) -> Result<Self> {
-        match security {
-            Security::Plaintext => Ok(Self {
+        match &security.tls {
+            None => Ok(Self {
                 #[cfg(feature = "tls")]
                 tls: None,
             }),
             #[cfg(feature = "tls")]
-            Security::Tls(config) => {
-                Ok(Self { tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) })
-            }
+            Some(config) => Ok(Self { tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) }),
             #[cfg(not(feature = "tls"))]
-            Security::Tls(_) => Err(Error::new(
+            Some(_) => Err(Error::new(
                 ErrorKind::Unsupported,
-                "security.protocol=SSL: this build is without the feature `tls`",
+                "security.protocol with SSL: this build is without the feature `tls`",
             )),
         }
+    }
+
+    /// What it means that a connection broke while it was to `attempted`.
+    pub(super) fn explain(&self, attempted: &'static str, cause: io::Error) -> Error {
+        #[cfg(feature = "tls")]
+        if let Some(error) = self.tls.as_ref().and_then(|tls| tls.explain(&cause)) {
+            return error;
+        }
+        Error::new(ErrorKind::Network, attempted).with_cause(cause)
     }
 
     /// Connects within `timeout`, TLS handshake included.
     pub(super) async fn dial(self, address: HostPort, timeout: Duration) -> Result<Stream> {
         let deadline = Instant::now() + timeout;
-        let late = |what: &str| {
-            let text = format!("{what} took longer than {} ms", timeout.as_millis());
-            Error::new(ErrorKind::Timeout, text).with_hint("socket.connection.setup.timeout.ms allows more")
-        };
+        let late = |what: &str| late(what, timeout);
         let resolve = async { timeout_at(deadline, resolve(&address)).await };
         let addresses = resolve.await.map_err(|_| late("resolving the name"))??;
         let connect = timeout_at(deadline, first_to_connect(addresses));
@@ -73,6 +77,12 @@ impl Dialer {
         }
         Ok(Stream::Plain(tcp))
     }
+}
+
+/// Something of the set-up of a connection did not end in time.
+pub(super) fn late(what: &str, timeout: Duration) -> Error {
+    let text = format!("{what} took longer than {} ms", timeout.as_millis());
+    Error::new(ErrorKind::Timeout, text).with_hint("socket.connection.setup.timeout.ms allows more")
 }
 
 async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>> {

@@ -14,11 +14,13 @@ use bytes::{Buf as _, Bytes};
 use tokio::time::Sleep;
 
 use super::buffers::{Buffers, ReceiveBuffer};
-use super::dial::{Dialer, Stream};
+use super::dial::{Dialer, Stream, late};
+use super::login::Logins;
 use super::signal::Signal;
 use crate::config::ClientConfig;
 use crate::engine::{ConnectionId, Engine, Output, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
+use crate::security::Exchange;
 
 /// Where a driver gets commands from. It is asked after each [`Signal::notify`], and when its time has come.
 pub(crate) trait Feed: Send {
@@ -65,6 +67,7 @@ where
 {
     let start = |cause: io::Error| Error::new(ErrorKind::Network, "start the I/O thread").with_cause(cause);
     let dialer = Dialer::new(&config.security)?;
+    let logins = Logins::new(&config.security)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(start)?;
     let seed = RandomState::new().hash_one(name);
@@ -76,7 +79,7 @@ where
             // As a task, not as the future of `block_on`: a wake-up of that one by the timer or a socket costs
             // a system call more.
             let driving = runtime.spawn(async move {
-                let mut driver = Driver::new(engine, feed, dialer, on_thread);
+                let mut driver = Driver::new(engine, feed, dialer, logins, on_thread);
                 poll_fn(|context| driver.poll(context)).await;
             });
             let ended = runtime.block_on(driving);
@@ -106,6 +109,7 @@ struct Driver<R: Role, F> {
     engine: Engine<R>,
     feed: F,
     dialer: Dialer,
+    logins: Logins,
     signal: Arc<Signal>,
     connections: BTreeMap<ConnectionId, Connection>,
     buffers: Buffers,
@@ -113,6 +117,7 @@ struct Driver<R: Role, F> {
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<Stream>> + Send>>;
+type Login = Pin<Box<dyn Future<Output = Result<Exchange>> + Send>>;
 
 enum Connection {
     Dialling(Dial),
@@ -121,6 +126,8 @@ enum Connection {
 
 struct Open {
     stream: Stream,
+    /// Gets credentials for it.
+    login: Option<Login>,
     received: ReceiveBuffer,
     /// How many bytes the frame begun in `received` lacks.
     missing: usize,
@@ -135,11 +142,12 @@ enum Outgoing {
 }
 
 impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
-    fn new(engine: Engine<R>, feed: F, dialer: Dialer, signal: Arc<Signal>) -> Self {
+    fn new(engine: Engine<R>, feed: F, dialer: Dialer, logins: Logins, signal: Arc<Signal>) -> Self {
         Self {
             engine,
             feed,
             dialer,
+            logins,
             signal,
             connections: BTreeMap::new(),
             buffers: Buffers::default(),
@@ -201,6 +209,15 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
                         open.outgoing.extend(confirm.map(Outgoing::Confirm));
                     }
                 }
+                Output::Login { connection, timeout } => {
+                    if let Some(Connection::Open(open)) = self.connections.get_mut(&connection) {
+                        let exchange = self.logins.clone().exchange();
+                        open.login = Some(Box::pin(async move {
+                            let in_time = tokio::time::timeout(timeout, exchange).await;
+                            in_time.unwrap_or_else(|_| Err(late("getting credentials", timeout)))
+                        }));
+                    }
+                }
                 Output::Close { connection } => {
                     self.connections.remove(&connection);
                 }
@@ -222,7 +239,9 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
         for id in ids {
             busy |= match self.connections.get_mut(&id) {
                 Some(Connection::Dialling(_)) => self.poll_dial(context, id),
-                Some(Connection::Open(_)) => self.write(context, id) | self.read(context, id),
+                Some(Connection::Open(_)) => {
+                    self.poll_login(context, id) | self.write(context, id) | self.read(context, id)
+                }
                 None => false,
             };
         }
@@ -243,6 +262,16 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
         true
     }
 
+    fn poll_login(&mut self, context: &mut Context<'_>, id: ConnectionId) -> bool {
+        let Some(Connection::Open(open)) = self.connections.get_mut(&id) else { return false };
+        let Some(login) = &mut open.login else { return false };
+        let Poll::Ready(result) = login.as_mut().poll(context) else { return false };
+        open.login = None;
+        self.engine.handle_login(now(), id, result);
+        self.obey();
+        true
+    }
+
     fn write(&mut self, context: &mut Context<'_>, id: ConnectionId) -> bool {
         let Some(Connection::Open(open)) = self.connections.get_mut(&id) else { return false };
         let mut written = Vec::new();
@@ -257,7 +286,7 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
             self.obey();
         }
         if let Poll::Ready(Err(cause)) = result {
-            let error = Error::new(ErrorKind::Network, "write").with_cause(cause);
+            let error = self.dialer.explain("write", cause);
             self.disconnected(id, error);
             return true;
         }
@@ -279,7 +308,7 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
                     self.obey();
                 }
                 Poll::Ready(Err(cause)) => {
-                    let error = Error::new(ErrorKind::Network, "read").with_cause(cause);
+                    let error = self.dialer.explain("read", cause);
                     self.disconnected(id, error);
                 }
             }
@@ -298,6 +327,7 @@ impl Open {
     fn new(stream: Stream) -> Self {
         Self {
             stream,
+            login: None,
             received: ReceiveBuffer::default(),
             missing: 4,
             outgoing: VecDeque::new(),

@@ -167,6 +167,7 @@ impl World {
                     self.connections.insert(connection, i32::from(address.port) - 9000);
                     self.engine.handle_connected(self.now, connection);
                 }
+                Output::Login { .. } => panic!("nobody asks who this is"),
                 Output::Close { connection } => {
                     self.connections.remove(&connection);
                 }

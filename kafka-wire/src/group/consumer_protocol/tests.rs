@@ -103,6 +103,7 @@ impl World {
                     let frame = Bytes::from(chunks.concat());
                     self.serve(connection, read_request(&frame.slice(4..)).unwrap());
                 }
+                Output::Login { .. } => panic!("nobody asks who this is"),
                 Output::Close { .. } => {}
             }
         }
