@@ -4,6 +4,7 @@
 mod acls;
 pub(crate) mod classic_group;
 mod configs;
+mod consumer_group;
 mod coordinators;
 mod delete_records;
 pub(crate) mod fetch;
@@ -145,6 +146,8 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::SyncGroup => with(cluster, context, request, classic_group::sync),
         ApiKey::Heartbeat => with(cluster, context, request, classic_group::heartbeat),
         ApiKey::LeaveGroup => with(cluster, context, request, classic_group::leave),
+        ApiKey::ConsumerGroupHeartbeat => with(cluster, context, request, consumer_group::heartbeat),
+        ApiKey::ConsumerGroupDescribe => with(cluster, context, request, consumer_group::describe),
         ApiKey::ListGroups => with(cluster, context, request, group_admin::list),
         ApiKey::DescribeGroups => with(cluster, context, request, group_admin::describe),
         ApiKey::DeleteGroups => with(cluster, context, request, group_admin::delete),

@@ -1,6 +1,8 @@
 //! Groups: the offsets they committed, and their members.
 
+pub(crate) mod assignor;
 pub(crate) mod classic;
+pub(crate) mod consumer;
 pub(crate) mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +11,10 @@ use std::time::{Duration, Instant};
 use kafka_wire::ErrorCode;
 use serde::{Deserialize, Serialize};
 
-use self::classic::{ClassicGroup, Joined, Synced};
+use self::classic::{ClassicGroup, Identity, Joined, Synced};
+use self::consumer::{ConsumerGroup, Timing};
 use crate::cluster::ConnectionId;
+use crate::error::{Failure, fail};
 
 /// An offset that a group committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +36,104 @@ pub(crate) enum Reply {
 /// Answers, by the connection that asked.
 pub(crate) type Replies = Vec<(ConnectionId, Reply)>;
 
+/// The members of a group, by the protocol that they speak. A group without members changes its protocol when
+/// it gets one that speaks another.
+#[derive(Debug)]
+pub(crate) enum Members {
+    Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
+}
+
+impl Members {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Classic(group) => group.is_empty(),
+            Self::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    /// Kafka's name of where the group stands.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self {
+            Self::Classic(group) => group.state().name(),
+            Self::Consumer(group) => group.state_name(),
+        }
+    }
+
+    /// Kafka's name of the kind of group.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Classic(_) => "classic",
+            Self::Consumer(_) => "consumer",
+        }
+    }
+
+    /// Kafka's name of what its members do.
+    pub(crate) fn protocol_type(&self) -> &str {
+        match self {
+            Self::Classic(group) => group.protocol_type.as_deref().unwrap_or_default(),
+            Self::Consumer(_) => "consumer",
+        }
+    }
+
+    /// Members' ids and instance ids.
+    pub(crate) fn ids(&self) -> Vec<(String, Option<String>)> {
+        let own = |(id, instance): (&str, &Option<String>)| (id.to_owned(), instance.clone());
+        match self {
+            Self::Classic(group) => group.members().map(|(id, it)| own((id, &it.instance_id))).collect(),
+            Self::Consumer(group) => group.members().map(|(id, it)| own((id, &it.instance_id))).collect(),
+        }
+    }
+
+    /// Whether offsets may be committed by a member, or by somebody who is none.
+    ///
+    /// # Errors
+    /// As [`ClassicGroup::check_commit`] and [`ConsumerGroup::check_commit`].
+    pub(crate) fn check_commit(&self, who: Identity<'_>, in_transaction: bool) -> Result<(), ErrorCode> {
+        match self {
+            Self::Classic(group) => group.check_commit(who, in_transaction),
+            Self::Consumer(group) => match group.check_commit(who.member_id, who.generation) {
+                // Transactions know no epochs of members.
+                Err(ErrorCode::STALE_MEMBER_EPOCH) if in_transaction => Err(ErrorCode::ILLEGAL_GENERATION),
+                result => result,
+            },
+        }
+    }
+
+    fn remove(&mut self, now: Instant, member_id: &str, replies: &mut Replies) {
+        match self {
+            Self::Classic(group) => group.remove(now, member_id, replies),
+            Self::Consumer(group) => group.remove(member_id),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Classic(group) => group.deadline(),
+            Self::Consumer(group) => group.deadline(),
+        }
+    }
+
+    fn expire(&mut self, now: Instant, replies: &mut Replies) {
+        match self {
+            Self::Classic(group) => group.expire(now, replies),
+            Self::Consumer(group) => group.expire(now),
+        }
+    }
+
+    fn move_coordinator(&mut self, now: Instant, replies: &mut Replies) {
+        match self {
+            Self::Classic(group) => group.move_coordinator(now, replies),
+            Self::Consumer(group) => group.move_coordinator(now),
+        }
+    }
+}
+
 /// One group.
 #[derive(Debug)]
 pub(crate) struct Group {
     offsets: BTreeMap<(String, i32), CommittedOffset>,
-    pub(crate) members: ClassicGroup,
+    pub(crate) members: Members,
 }
 
 /// All groups.
@@ -77,9 +174,10 @@ impl Groups {
 
     fn or_create(&mut self, id: &str) -> &mut Group {
         let initial_delay = self.initial_delay;
-        self.by_id
-            .entry(id.to_owned())
-            .or_insert_with(|| Group { offsets: BTreeMap::new(), members: ClassicGroup::new(initial_delay) })
+        self.by_id.entry(id.to_owned()).or_insert_with(|| Group {
+            offsets: BTreeMap::new(),
+            members: Members::Classic(ClassicGroup::new(initial_delay)),
+        })
     }
 
     /// Commits offsets; the group begins to exist with them.
@@ -108,21 +206,63 @@ impl Groups {
         }
     }
 
-    /// Lets `change` work on a group's members; where `create` says so the group begins to exist.
+    /// Lets `change` work on the members of a classic group; where `create` says so it begins to exist.
     ///
     /// # Errors
-    /// `UNKNOWN_MEMBER_ID` where there is no such group.
-    pub(crate) fn with_members<T>(
+    /// `UNKNOWN_MEMBER_ID` where there is no such group, `INCONSISTENT_GROUP_PROTOCOL` where its members speak
+    /// another protocol.
+    pub(crate) fn with_classic<T>(
         &mut self,
         id: &str,
         create: bool,
         change: impl FnOnce(&mut ClassicGroup, &mut Replies) -> T,
     ) -> Result<T, ErrorCode> {
         if create {
-            self.or_create(id);
+            let initial_delay = self.initial_delay;
+            let group = self.or_create(id);
+            if !matches!(group.members, Members::Classic(_)) && group.members.is_empty() {
+                group.members = Members::Classic(ClassicGroup::new(initial_delay));
+            }
         }
-        let group = self.by_id.get_mut(id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        Ok(change(&mut group.members, &mut self.replies))
+        match self.by_id.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Classic(members)) => Ok(change(members, &mut self.replies)),
+            Some(_) if create => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
+            _ => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        }
+    }
+
+    /// The consumer group `id`; where `create` says how it begins to exist, or takes the place of a classic
+    /// group that has no members.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`.
+    pub(crate) fn consumer(
+        &mut self,
+        id: &str,
+        create: Option<Timing>,
+    ) -> Result<&mut ConsumerGroup, Failure> {
+        if let Some(timing) = create {
+            let group = self.or_create(id);
+            if !matches!(group.members, Members::Consumer(_)) && group.members.is_empty() {
+                group.members = Members::Consumer(ConsumerGroup::new(timing));
+            }
+        }
+        match self.by_id.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Consumer(members)) => Ok(members),
+            Some(_) => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} is not a consumer group")),
+            None => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} not found")),
+        }
+    }
+
+    /// Removes a member as if it had not been heard of; says whether it was there.
+    pub(crate) fn expire_member(&mut self, now: Instant, id: &str, member: &str) -> bool {
+        let Some(group) = self.by_id.get_mut(id) else { return false };
+        let ids = group.members.ids();
+        let found = ids.iter().find(|(id, instance)| id == member || instance.as_deref() == Some(member));
+        if let Some((member_id, _)) = found {
+            group.members.remove(now, member_id, &mut self.replies);
+        }
+        found.is_some()
     }
 
     /// Notes that another node coordinates a group now.

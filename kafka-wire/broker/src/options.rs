@@ -87,6 +87,11 @@ pub struct Options {
     pub session_timeout_min: Duration,
     /// The longest session timeout that a member may ask for (`group.max.session.timeout.ms`); 30 minutes.
     pub session_timeout_max: Duration,
+    /// How long a member of a consumer group (KIP-848) may be silent (`group.consumer.session.timeout.ms`); 45 s.
+    pub consumer_session_timeout: Duration,
+    /// How often members of a consumer group are to be heard of (`group.consumer.heartbeat.interval.ms`); 5 s as
+    /// in Kafka. A rebalance takes a few heartbeats: tests that wait for one set it lower.
+    pub consumer_heartbeat_interval: Duration,
     /// The largest request in bytes (`socket.request.max.bytes`); 100 MiB.
     pub request_bytes_max: usize,
 }
@@ -108,6 +113,8 @@ impl Default for Options {
             initial_rebalance_delay: Duration::ZERO,
             session_timeout_min: Duration::from_secs(6),
             session_timeout_max: Duration::from_secs(30 * 60),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             request_bytes_max: 100 * 1024 * 1024,
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn join(cluster: &mut Cluster, context: &Context, request: JoinGroupR
         .and_then(|()| {
             let joining = joining(cluster, context, request);
             let now = context.now.instant;
-            cluster.groups.with_members(&group, member_id.is_empty(), |members, replies| {
+            cluster.groups.with_classic(&group, member_id.is_empty(), |members, replies| {
                 members.join(now, joining, replies);
             })
         });
@@ -145,7 +145,7 @@ pub(super) fn sync(cluster: &mut Cluster, context: &Context, request: SyncGroupR
     let protocol = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
     let result = check(cluster, context, group).map_err(|failure| failure.code).and_then(|()| {
         let (now, connection) = (context.now.instant, context.connection);
-        cluster.groups.with_members(group, false, |members, replies| {
+        cluster.groups.with_classic(group, false, |members, replies| {
             members.sync(now, connection, who, protocol, assignments, replies);
         })
     });
@@ -175,7 +175,7 @@ pub(super) fn heartbeat(cluster: &mut Cluster, context: &Context, request: Heart
     let group = request.group_id.as_str();
     let result = check(cluster, context, group).and_then(|()| {
         let now = context.now.instant;
-        Ok(cluster.groups.with_members(group, false, |members, _| members.heartbeat(now, who))??)
+        Ok(cluster.groups.with_classic(group, false, |members, _| members.heartbeat(now, who))??)
     });
     context.answer(&HeartbeatResponse::default().with_error_code(code_of(&result)))
 }
@@ -192,7 +192,7 @@ pub(super) fn leave(cluster: &mut Cluster, context: &Context, request: LeaveGrou
     };
     let now = context.now.instant;
     let members = leaving.into_iter().map(|member| {
-        let result = cluster.groups.with_members(group, false, |members, replies| {
+        let result = cluster.groups.with_classic(group, false, |members, replies| {
             members.leave(now, &member.member_id, member.group_instance_id.as_deref(), replies)
         });
         let code = result.and_then(|left| left).err().map_or(0, ErrorCode::code);

@@ -17,11 +17,10 @@ use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::{Cluster, GROUP};
 use crate::error::{Failure, code_of, fail};
 use crate::groups::classic::State;
-use crate::groups::subscription;
+use crate::groups::{Members, subscription};
 
 /// The state of a group that is not there.
 const DEAD: &str = "Dead";
-const CLASSIC: &str = "classic";
 
 pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListGroupsRequest) -> Answer {
     if let Some(code) = context.injected_for_request() {
@@ -34,18 +33,18 @@ pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListGroups
     let groups = cluster.groups.iter().filter(|(id, group)| {
         cluster.coordinator(GROUP, id) == context.node
             && (sees_all || context.authorize(Operation::Describe, ResourceType::Group, id).is_ok())
-            && fits(&request.states_filter, group.members.state().name())
-            && fits(&request.types_filter, CLASSIC)
+            && fits(&request.states_filter, group.members.state_name())
+            && fits(&request.types_filter, group.members.type_name())
     });
     let groups = groups.map(|(id, group)| {
         let mut listed = ListedGroup::default()
             .with_group_id(GroupId(text(id)))
-            .with_protocol_type(text(group.members.protocol_type.clone().unwrap_or_default()));
+            .with_protocol_type(text(group.members.protocol_type()));
         if context.version >= 4 {
-            listed.group_state = text(group.members.state().name());
+            listed.group_state = text(group.members.state_name());
         }
         if context.version >= 5 {
-            listed.group_type = text(CLASSIC);
+            listed.group_type = text(group.members.type_name());
         }
         listed
     });
@@ -77,7 +76,8 @@ pub(super) fn describe(cluster: &mut Cluster, context: &Context, request: Descri
 fn describe_one(cluster: &Cluster, context: &Context, id: &str) -> Result<DescribedGroup, Failure> {
     context.authorize(Operation::Describe, ResourceType::Group, id)?;
     cluster.check_coordinator(context, GROUP, id)?;
-    let Some(group) = cluster.groups.get(id) else {
+    // A group of another kind is none to this API.
+    let Some(Members::Classic(classic)) = cluster.groups.get(id).map(|group| &group.members) else {
         let mut dead = DescribedGroup::default().with_group_state(text(DEAD));
         if context.version >= 6 {
             dead.error_code = ErrorCode::GROUP_ID_NOT_FOUND.code();
@@ -85,7 +85,6 @@ fn describe_one(cluster: &Cluster, context: &Context, id: &str) -> Result<Descri
         }
         return Ok(dead);
     };
-    let classic = &group.members;
     // Before everybody has agreed there is nothing to tell but names.
     let is_stable = classic.state() == State::Stable;
     let protocol = classic.protocol.as_deref().filter(|_| is_stable);
@@ -177,11 +176,14 @@ fn check_deletable(cluster: &Cluster, context: &Context, id: &str) -> Result<Vec
     if group.members.is_empty() {
         return Ok(Vec::new());
     }
-    if !group.members.has_consumers() {
-        return Err(ErrorCode::NON_EMPTY_GROUP.into());
-    }
-    let protocol = group.members.protocol.as_deref();
-    let topics =
-        group.members.members().flat_map(|(_, member)| subscription::topics(&member.metadata(protocol)));
+    let classic = match &group.members {
+        Members::Classic(classic) if classic.has_consumers() => classic,
+        Members::Classic(_) => return Err(ErrorCode::NON_EMPTY_GROUP.into()),
+        Members::Consumer(group) => {
+            return Ok(group.members().flat_map(|(_, member)| member.subscribed().cloned()).collect());
+        }
+    };
+    let protocol = classic.protocol.as_deref();
+    let topics = classic.members().flat_map(|(_, member)| subscription::topics(&member.metadata(protocol)));
     Ok(topics.collect())
 }

@@ -16,13 +16,15 @@ use kafka_wire::protocol::messages::{
 
 use super::{Answer, Context, text, topic_name};
 use crate::authorizer::{Operation, ResourceType};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GROUP};
 use crate::error::Failure;
-use crate::groups::CommittedOffset;
 use crate::groups::classic::Identity;
+use crate::groups::{CommittedOffset, Members};
 
 /// `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
+/// From here on members of consumer groups say their epoch.
+const KNOWS_EPOCHS_FROM: i16 = 9;
 /// From here on a request asks for several groups.
 const BATCHED_FROM: i16 = 8;
 
@@ -83,7 +85,7 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
     context.answer(&answer)
 }
 
-/// Whether the member may commit; that it does shows that it lives.
+/// Whether the member may commit.
 fn check_member(
     cluster: &mut Cluster,
     context: &Context,
@@ -96,10 +98,17 @@ fn check_member(
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
+    let found = cluster.groups.get(&request.group_id);
+    if let Some(Members::Consumer(members)) = found.map(|group| &group.members)
+        && !members.is_empty()
+        && context.version < KNOWS_EPOCHS_FROM
+    {
+        return Err(ErrorCode::UNSUPPORTED_VERSION.into());
+    }
     check_committer(cluster, &request.group_id, who, false)?;
     let (now, group) = (context.now.instant, request.group_id.as_str());
-    // A group without members begins to exist with its first offset.
-    let _ = cluster.groups.with_members(group, false, |members, _| members.hear(now, who.member_id));
+    // That it commits shows that a classic member lives; of others only heartbeats count.
+    let _ = cluster.groups.with_classic(group, false, |members, _| members.hear(now, who.member_id));
     Ok(())
 }
 
@@ -131,8 +140,10 @@ pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFet
             let wanted = group.topics.map(|topics| {
                 topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
             });
+            let member = group.member_id.as_deref().map(|id| (id, group.member_epoch));
+            let allowed = may_read(cluster, context, &group.group_id, member);
             let (code, topics) =
-                offsets_of(cluster, context, &group.group_id, wanted, request.require_stable);
+                offsets_of(cluster, context, &group.group_id, allowed, wanted, request.require_stable);
             let topics = topics.into_iter().map(|(name, partitions)| {
                 OffsetFetchResponseTopics::default()
                     .with_name(topic_name(&name))
@@ -150,7 +161,9 @@ pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFet
     let wanted = request.topics.map(|topics| {
         topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
     });
-    let (code, topics) = offsets_of(cluster, context, &request.group_id, wanted, request.require_stable);
+    let allowed = may_read(cluster, context, &request.group_id, None);
+    let (code, topics) =
+        offsets_of(cluster, context, &request.group_id, allowed, wanted, request.require_stable);
     let topics = topics.into_iter().map(|(name, partitions)| {
         OffsetFetchResponseTopic::default()
             .with_name(topic_name(&name))
@@ -163,9 +176,20 @@ pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFet
     context.answer(&answer)
 }
 
-fn may_read(cluster: &Cluster, context: &Context, group: &str) -> Result<(), Failure> {
+/// Whether this node may tell the offsets; to a member of a consumer group, which says its epoch, only if it is
+/// the current one.
+fn may_read(
+    cluster: &Cluster,
+    context: &Context,
+    group: &str,
+    member: Option<(&str, i32)>,
+) -> Result<(), Failure> {
     context.authorize(Operation::Describe, ResourceType::Group, group)?;
-    cluster.check_coordinator(context, 0, group)
+    cluster.check_coordinator(context, GROUP, group)?;
+    match (cluster.groups.get(group).map(|group| &group.members), member) {
+        (Some(Members::Consumer(members)), Some((id, epoch))) => Ok(members.check_member(id, epoch)?),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of one partition's offset.
@@ -203,10 +227,11 @@ fn offsets_of(
     cluster: &Cluster,
     context: &Context,
     group: &str,
+    allowed: Result<(), Failure>,
     wanted: Option<Vec<(String, Vec<i32>)>>,
     require_stable: bool,
 ) -> (i16, Topics) {
-    let refused = may_read(cluster, context, group).err().map(|failure| failure.code.code());
+    let refused = allowed.err().map(|failure| failure.code.code());
     let may_describe = |topic: &str| {
         context.authorize(Operation::Describe, ResourceType::Topic, topic).map_err(ErrorCode::code)
     };

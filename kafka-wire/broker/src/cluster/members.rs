@@ -40,9 +40,7 @@ impl Cluster {
 
     /// The members of a group: their ids, with their `group.instance.id` where they have one.
     pub fn group_members(&self, group: &str) -> Vec<(String, Option<String>)> {
-        let group = self.groups.get(group);
-        let members = group.into_iter().flat_map(|group| group.members.members());
-        members.map(|(id, member)| (id.to_owned(), member.instance_id.clone())).collect()
+        self.groups.get(group).map_or_else(Vec::new, |group| group.members.ids())
     }
 
     /// Ends the membership of a member as if it had not been heard of for its session timeout: the others
@@ -60,16 +58,9 @@ impl Cluster {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn expire_member(&mut self, now: Now, group: &str, member: &str) -> bool {
-        let found = self
-            .group_members(group)
-            .into_iter()
-            .find(|(id, instance)| id == member || instance.as_deref() == Some(member));
-        let Some((id, _)) = found else { return false };
-        let removed = self
-            .groups
-            .with_members(group, false, |members, replies| members.remove(now.instant, &id, replies));
+        let expired = self.groups.expire_member(now.instant, group, member);
         self.settle(now);
-        removed.is_ok()
+        expired
     }
 
     /// Brings groups on: time passes, coordinators move, members are answered.
@@ -96,7 +87,8 @@ impl Cluster {
         self.members_named += 1;
         let high = mix(self.seed ^ self.members_named.rotate_left(40));
         let low = mix(high ^ self.seed.rotate_left(20));
-        format!("{name}-{}", Uuid::from_u64_pair(high, low))
+        let unique = Uuid::from_u64_pair(high, low);
+        if name.is_empty() { unique.to_string() } else { format!("{name}-{unique}") }
     }
 
     pub(crate) fn delete_group(&mut self, id: &str) {

@@ -82,7 +82,7 @@ impl Group {
     }
 
     fn joined(&mut self, member: &str) -> JoinGroupResponse {
-        self.answer::<JoinGroupRequest>(member, 9).expect("joined")
+        self.answer::<JoinGroupRequest>(member, 9).unwrap()
     }
 
     fn sync_request(
@@ -109,7 +109,7 @@ impl Group {
     }
 
     fn synced(&mut self, member: &str) -> SyncGroupResponse {
-        self.answer::<SyncGroupRequest>(member, 5).expect("synced")
+        self.answer::<SyncGroupRequest>(member, 5).unwrap()
     }
 
     fn heartbeat(&mut self, member: &str, generation: i32) -> i16 {
@@ -281,7 +281,7 @@ fn a_static_member_comes_back_without_a_rebalance() {
     assert_eq!(group.it.call(4, request).error_code, ErrorCode::FENCED_INSTANCE_ID.code());
     // Before KIP-814 it is kept from assigning by naming another leader.
     group.send("old", 8, join_request("", Some("one"), &["range"]));
-    let told = group.answer::<JoinGroupRequest>("old", 8).expect("joined");
+    let told = group.answer::<JoinGroupRequest>("old", 8).unwrap();
     assert_eq!((told.leader.as_str(), told.members.len()), (second.as_str(), 0));
     assert_eq!(group.leave("", Some("nobody")), ErrorCode::UNKNOWN_MEMBER_ID.code());
     assert_eq!(group.leave("", Some("one")), 0);

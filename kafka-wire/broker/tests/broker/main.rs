@@ -4,6 +4,7 @@
 
 mod authorization;
 mod classic_groups;
+mod consumer_groups;
 mod faults;
 mod harness;
 mod records;

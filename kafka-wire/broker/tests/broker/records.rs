@@ -240,6 +240,8 @@ fn every_version_that_is_announced_is_answered() {
         AddOffsetsToTxnRequest,
         AddPartitionsToTxnRequest,
         ApiVersionsRequest,
+        ConsumerGroupDescribeRequest,
+        ConsumerGroupHeartbeatRequest,
         CreateAclsRequest,
         CreatePartitionsRequest,
         CreateTopicsRequest,
