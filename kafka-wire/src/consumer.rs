@@ -4,6 +4,7 @@
 //! accounted for per batch, nothing per record.
 
 mod aborted;
+mod account;
 mod assigned;
 mod assignment;
 mod batch;

@@ -253,3 +253,36 @@ fn a_partition_whose_broker_is_down_is_out_of_contact_until_it_answers_again() {
     broker.control(|cluster, _| cluster.start_node(1));
     poll_until(&mut consumer, "contact again", |consumer| consumer.is_in_contact(&partition));
 }
+
+#[test]
+fn a_poll_gives_at_most_max_poll_records() {
+    for codec in [Codec::None, Codec::Lz4] {
+        let broker = broker(Options::default().with_topic("t", 1));
+        let producer = producer(&broker, |config| {
+            config.compression = codec;
+            config.linger = LONG;
+        });
+        for number in 0..10 {
+            producer.enqueue_blocking(Record::to("t").partition(0).value(&number.to_string())).unwrap();
+        }
+        block_on(producer.flush());
+        let mut consumer = consumer(&broker, |config| config.max_poll_records = Some(4));
+        consumer.assign([(partition("t"), Position::Beginning)]).unwrap();
+        let mut next = || {
+            let batch = consumer.poll_blocking(LONG).unwrap();
+            let offsets: Vec<i64> = batch.iter().map(|record| record.offset).collect();
+            assert_eq!(batch.len(), offsets.len());
+            assert_eq!(block_on(consumer.position(&partition("t"))).unwrap().offset, batch.next_offset());
+            (batch.base_offset(), offsets, batch.next_offset())
+        };
+        assert_eq!(next(), (0, vec![0, 1, 2, 3], 4));
+        assert_eq!(next(), (4, vec![4, 5, 6, 7], 8));
+        assert_eq!(next(), (8, vec![8, 9], 10));
+        consumer.seek(&partition("t"), 3).unwrap();
+        let batch = consumer.poll_blocking(LONG).unwrap();
+        assert_eq!((batch.base_offset(), batch.len(), batch.next_offset()), (3, 4, 7));
+        // What is left of the batch is forgotten by a seek.
+        consumer.seek(&partition("t"), 9).unwrap();
+        assert_eq!(values(&mut consumer, 1), ["9"]);
+    }
+}

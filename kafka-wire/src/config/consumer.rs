@@ -38,9 +38,10 @@ pub struct ConsumerConfig {
     pub fetch_max_bytes: i32,
     /// `max.partition.fetch.bytes`: the most of one partition in an answer. Default 1 MiB.
     pub max_partition_fetch_bytes: i32,
-    /// `queued.max.bytes`: fetched bytes that wait for the application, as they came over the wire; when
-    /// they are reached, fetching pauses. A name of our own: Java bounds it only by what one round of
-    /// fetches brings. Half is for what is here, half for what is on its way. Default 8 MiB.
+    /// `queued.max.bytes`: memory of what was fetched and waits for the application; when it is reached,
+    /// fetching pauses. A name of our own: Java bounds it only by what one round of fetches brings. An answer
+    /// counts as a whole until its last batch is taken, and batches are decompressed only then, one at a time.
+    /// Half is for what is here, half for what is on its way. Default 8 MiB.
     pub queued_max_bytes: usize,
     /// `max.poll.records`: the most records that one `poll` gives. Default: no limit, unlike Java's 500: a
     /// poll gives whole batches, and records of a batch cost nothing until they are looked at.

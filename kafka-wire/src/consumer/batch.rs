@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::fetched::{LogEnds, Step};
+use super::fetched::{Content, LogEnds, Step};
 use super::position::OffsetAndEpoch;
 use crate::error::Result;
 use crate::protocol::limits::Limits;
@@ -22,16 +22,35 @@ pub struct FetchedBatch {
     base_offset: i64,
     next: OffsetAndEpoch,
     ends: LogEnds,
+    /// The most records of it that are handed out.
+    records_max: usize,
 }
 
 impl FetchedBatch {
     /// Decompresses and checks the records.
     pub(crate) fn open(partition: TopicPartition, step: Step, limits: &Limits) -> Result<Self> {
         let records = match step.batch {
-            Some(batch) => Some(batch.open(limits).map_err(|error| error.with_partition(partition.clone()))?),
+            Some(Content::Raw(batch)) => {
+                Some(batch.open(limits).map_err(|error| error.with_partition(partition.clone()))?)
+            }
+            Some(Content::Open(records)) => Some(records),
             None => None,
         };
-        Ok(Self { partition, records, base_offset: step.from, next: step.next, ends: step.ends })
+        let (base_offset, next, ends) = (step.from, step.next, step.ends);
+        Ok(Self { partition, records, base_offset, next, ends, records_max: usize::MAX })
+    }
+
+    /// Keeps the first `count` records and gives back the step over the rest, if there is one.
+    pub(crate) fn split(&mut self, count: usize) -> Option<Step> {
+        let last = self.iter().first(count).last()?.offset;
+        if self.len() <= count {
+            return None;
+        }
+        let batch = self.records.clone().map(Content::Open);
+        let rest = Step { batch, from: last + 1, next: self.next, ends: self.ends };
+        self.next.offset = rest.from;
+        self.records_max = count;
+        Some(rest)
     }
 
     /// What a poll answers when there was nothing in the time allowed: no records, of the partition −1 of a
@@ -43,6 +62,7 @@ impl FetchedBatch {
             base_offset: -1,
             next: OffsetAndEpoch { offset: -1, leader_epoch: None },
             ends: LogEnds { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 },
+            records_max: 0,
         }
     }
 
@@ -63,7 +83,7 @@ impl FetchedBatch {
                 iter = rest.clone();
             }
         }
-        iter
+        iter.first(self.records_max)
     }
 
     /// Number of records.

@@ -7,6 +7,7 @@ use std::task::Waker;
 use foldhash::HashMap;
 use foldhash::HashMapExt as _;
 
+use super::account::{Account, Waiting};
 use super::fetched::Step;
 use super::position::{OffsetAndEpoch, Position};
 use crate::error::Error;
@@ -47,9 +48,7 @@ pub(crate) struct Buffers {
     /// Partitions with something to hand out, in turn, each once; some may have been paused since.
     ready: VecDeque<TopicPartition>,
     max_bytes: usize,
-    /// Of partitions that are not paused.
-    active_bytes: usize,
-    paused_bytes: usize,
+    account: Account,
     /// The machine has held back a fetch for lack of room.
     wants_room: bool,
     fatal: Option<Error>,
@@ -60,8 +59,7 @@ pub(crate) struct Buffers {
 #[derive(Debug)]
 struct Slot {
     generation: Generation,
-    queue: VecDeque<Step>,
-    bytes: usize,
+    queue: VecDeque<Waiting>,
     paused: bool,
     is_ready: bool,
     /// After the last step handed out.
@@ -103,8 +101,7 @@ impl Buffers {
             slots: HashMap::new(),
             ready: VecDeque::new(),
             max_bytes,
-            active_bytes: 0,
-            paused_bytes: 0,
+            account: Account::new(),
             wants_room: false,
             fatal: None,
             last_generation: 0,
@@ -120,7 +117,6 @@ impl Buffers {
         let slot = Slot {
             generation,
             queue: VecDeque::new(),
-            bytes: 0,
             paused: false,
             is_ready: false,
             position: None,
@@ -164,17 +160,21 @@ impl Buffers {
         if slot.paused {
             return Some(None);
         }
-        slot.paused = true;
-        self.active_bytes -= slot.bytes;
-        self.paused_bytes += slot.bytes;
-        if self.paused_bytes <= self.max_bytes / 4 {
-            return Some(None);
-        }
+        let bytes: usize = slot.queue.iter().map(Waiting::size_bytes).sum();
+        let fits = self.account.paused_bytes + bytes <= self.max_bytes / 4;
         // Nothing is buffered before the position is known.
-        let Some(position) = slot.position.filter(|_| slot.bytes > 0) else {
-            return Some(None);
-        };
-        Some(Some((self.assign_at(partition, position.into()), position)))
+        if let Some(position) = slot.position.filter(|_| bytes > 0 && !fits) {
+            let generation = self.assign_at(partition, position.into());
+            self.slots.get_mut(partition)?.paused = true;
+            return Some(Some((generation, position)));
+        }
+        slot.paused = true;
+        for waiting in &mut slot.queue {
+            self.account.subtract(waiting, false);
+            waiting.detach();
+            self.account.add(waiting, true);
+        }
+        Some(None)
     }
 
     /// Hands out what is buffered of a partition again; false if it is not assigned.
@@ -183,8 +183,10 @@ impl Buffers {
             return false;
         };
         if std::mem::take(&mut slot.paused) {
-            self.paused_bytes -= slot.bytes;
-            self.active_bytes += slot.bytes;
+            for waiting in &slot.queue {
+                self.account.subtract(waiting, true);
+                self.account.add(waiting, false);
+            }
             self.mark_ready(partition);
         }
         true
@@ -217,16 +219,15 @@ impl Buffers {
             if slot.paused {
                 continue;
             }
-            let Some(step) = slot.queue.pop_front() else {
+            let Some(waiting) = slot.queue.pop_front() else {
                 let Some(error) = slot.failed.clone() else {
                     continue;
                 };
                 self.mark_ready(&partition);
                 return Some(Err(error));
             };
-            let bytes = step.size_bytes();
-            slot.bytes -= bytes;
-            self.active_bytes -= bytes;
+            self.account.subtract(&waiting, false);
+            let step = waiting.step;
             let before = slot.position.replace(step.next);
             let generation = slot.generation;
             self.mark_ready(&partition);
@@ -243,6 +244,20 @@ impl Buffers {
         slot.position = undo.before;
         slot.failed = Some(error);
         self.drop_queue(&undo.partition);
+        self.mark_ready(&undo.partition);
+    }
+
+    /// Of a step that was taken, only what lies before `rest` was handed out: that is next.
+    pub(crate) fn put_rest(&mut self, undo: &Undo, rest: Step) {
+        let Some(slot) =
+            self.slots.get_mut(&undo.partition).filter(|slot| slot.generation == undo.generation)
+        else {
+            return;
+        };
+        slot.position = Some(OffsetAndEpoch { offset: rest.from, ..rest.next });
+        let waiting = Waiting::alone(rest);
+        self.account.add(&waiting, slot.paused);
+        slot.queue.push_front(waiting);
         self.mark_ready(&undo.partition);
     }
 
@@ -305,6 +320,11 @@ impl Buffers {
         }
     }
 
+    /// What is pushed from now on is of another answer of a broker, with this many bytes of batches.
+    pub(crate) fn begin_answer(&mut self, bytes: usize) {
+        self.account.begin_answer(bytes);
+    }
+
     /// Adds steps, in order. False if there is no room for them, because the partition is paused: they have
     /// to be fetched again.
     pub(crate) fn push(
@@ -313,20 +333,24 @@ impl Buffers {
         generation: Generation,
         steps: Vec<Step>,
     ) -> bool {
-        let paused_full = self.paused_bytes > self.max_bytes / 4;
-        let Some(slot) = self.current(partition, generation) else {
+        let paused_full = self.account.paused_bytes > self.max_bytes / 4;
+        let Some(slot) = self.slots.get_mut(partition).filter(|slot| slot.generation == generation) else {
             return true; // Assigned anew since: the machine is about to learn of it.
         };
         if slot.paused && paused_full {
             return false;
         }
-        let bytes: usize = steps.iter().map(Step::size_bytes).sum();
-        slot.bytes += bytes;
-        slot.queue.extend(steps);
-        if slot.paused {
-            self.paused_bytes += bytes;
-        } else {
-            self.active_bytes += bytes;
+        for step in steps {
+            // Steps over nothing may come for ever while the application takes none.
+            if slot.queue.back_mut().is_some_and(|last| last.step.absorb(&step)) {
+                continue;
+            }
+            let mut waiting = self.account.waiting(step);
+            if slot.paused {
+                waiting.detach();
+            }
+            self.account.add(&waiting, slot.paused);
+            slot.queue.push_back(waiting);
         }
         self.mark_ready(partition);
         true
@@ -348,7 +372,7 @@ impl Buffers {
     /// Bytes that wait, paused ones included.
     #[cfg(test)]
     pub(crate) fn buffered_bytes(&self) -> usize {
-        self.active_bytes + self.paused_bytes
+        self.account.active_bytes + self.account.paused_bytes
     }
 
     /// Whether the partition's leader answers fetches, so that the ends of the log are known as they are.
@@ -359,7 +383,7 @@ impl Buffers {
     }
 
     fn is_roomy(&self) -> bool {
-        self.active_bytes <= self.max_bytes / 2
+        self.account.active_bytes <= self.max_bytes / 2
     }
 
     fn current(&mut self, partition: &TopicPartition, generation: Generation) -> Option<&mut Slot> {
@@ -368,9 +392,9 @@ impl Buffers {
 
     fn drop_queue(&mut self, partition: &TopicPartition) {
         if let Some(slot) = self.slots.get_mut(partition) {
-            let bytes = std::mem::take(&mut slot.bytes);
-            slot.queue.clear();
-            *(if slot.paused { &mut self.paused_bytes } else { &mut self.active_bytes }) -= bytes;
+            for waiting in slot.queue.drain(..) {
+                self.account.subtract(&waiting, slot.paused);
+            }
         }
     }
 
@@ -388,7 +412,8 @@ impl Buffers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fetched::LogEnds;
+    use super::super::account::STEP_BYTES;
+    use super::super::fetched::{Content, LogEnds};
     use super::super::model::{Event, ModelLog};
     use super::*;
     use crate::error::ErrorKind;
@@ -411,14 +436,25 @@ mod tests {
             .map(|batch| Step {
                 from: batch.header.base_offset,
                 next: at(batch.header.next_offset()),
-                batch: Some(batch),
+                batch: Some(Content::Raw(batch)),
                 ends: ENDS,
             })
             .collect()
     }
 
+    /// As an answer of its own.
+    fn push(
+        buffers: &mut Buffers,
+        partition: &TopicPartition,
+        generation: Generation,
+        steps: Vec<Step>,
+    ) -> bool {
+        buffers.begin_answer(steps.iter().map(Step::size_bytes).sum());
+        buffers.push(partition, generation, steps)
+    }
+
     fn step_bytes() -> usize {
-        steps(0, 1)[0].size_bytes()
+        STEP_BYTES + steps(0, 1)[0].size_bytes()
     }
 
     fn partition(number: i32) -> TopicPartition {
@@ -442,13 +478,13 @@ mod tests {
     fn partitions_take_turns_and_positions_follow() {
         let mut buffers = Buffers::new(1 << 20);
         let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
-        buffers.push(&partition(0), a, steps(0, 3));
-        buffers.push(&partition(1), b, steps(5, 1));
+        push(&mut buffers, &partition(0), a, steps(0, 3));
+        push(&mut buffers, &partition(1), b, steps(5, 1));
         let order: Vec<_> = std::iter::from_fn(|| taken(&mut buffers)).collect();
         assert_eq!(order, [(0, 0), (1, 5), (0, 1), (0, 2)]);
         assert_eq!(buffers.position(&partition(0)), Some(Some(at(3))));
         assert_eq!(buffers.position(&partition(1)), Some(Some(at(6))));
-        assert_eq!((buffers.active_bytes, buffers.position(&partition(2))), (0, None));
+        assert_eq!((buffers.account.active_bytes, buffers.position(&partition(2))), (0, None));
     }
 
     #[test]
@@ -457,7 +493,7 @@ mod tests {
         for number in 0..3 {
             let generation = assigned(&mut buffers, number);
             if number > 0 {
-                buffers.push(&partition(number), generation, steps(0, 2));
+                push(&mut buffers, &partition(number), generation, steps(0, 2));
             }
         }
         buffers.prefer(&partition(2));
@@ -473,14 +509,14 @@ mod tests {
     fn what_was_fetched_before_a_seek_is_never_handed_out() {
         let mut buffers = Buffers::new(1 << 20);
         let before = assigned(&mut buffers, 0);
-        buffers.push(&partition(0), before, steps(0, 2));
+        push(&mut buffers, &partition(0), before, steps(0, 2));
         let after = buffers.assign_at(&partition(0), Position::End);
-        assert!(buffers.push(&partition(0), before, steps(2, 2)), "late, from before the seek");
+        assert!(push(&mut buffers, &partition(0), before, steps(2, 2)), "late, from before the seek");
         buffers.fail(&partition(0), before, Error::new(ErrorKind::Protocol, "late"));
-        assert_eq!((taken(&mut buffers), buffers.active_bytes), (None, 0));
+        assert_eq!((taken(&mut buffers), buffers.account.active_bytes), (None, 0));
         assert_eq!(buffers.position(&partition(0)), Some(None));
         for _ in 0..3 {
-            buffers.push(&partition(0), after, steps(7, 1));
+            push(&mut buffers, &partition(0), after, steps(7, 1));
             buffers.assign_at(&partition(0), Position::End);
         }
         assert!(buffers.ready.is_empty());
@@ -490,9 +526,9 @@ mod tests {
     fn a_failed_partition_says_so_at_each_turn_and_holds_up_no_other() {
         let mut buffers = Buffers::new(1 << 20);
         let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
-        buffers.push(&partition(0), a, steps(0, 1));
+        push(&mut buffers, &partition(0), a, steps(0, 1));
         buffers.fail(&partition(0), a, Error::new(ErrorKind::DataLoss, "gone"));
-        buffers.push(&partition(1), b, steps(0, 2));
+        push(&mut buffers, &partition(1), b, steps(0, 2));
         assert_eq!(taken(&mut buffers), Some((0, 0)), "first what came before the failure");
         assert_eq!(taken(&mut buffers), Some((1, 0)));
         assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::DataLoss);
@@ -506,7 +542,7 @@ mod tests {
     fn a_step_that_cannot_be_read_is_not_passed() {
         let mut buffers = Buffers::new(1 << 20);
         let generation = assigned(&mut buffers, 0);
-        buffers.push(&partition(0), generation, steps(0, 3));
+        push(&mut buffers, &partition(0), generation, steps(0, 3));
         taken(&mut buffers);
         let undo = buffers.take().unwrap().unwrap().undo();
         buffers.put_back(undo, Error::new(ErrorKind::CorruptRecords, "damaged"));
@@ -514,16 +550,16 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::CorruptRecords);
         }
-        assert_eq!(buffers.active_bytes, 0);
+        assert_eq!(buffers.account.active_bytes, 0);
     }
 
     #[test]
     fn room_is_wanted_once_when_half_is_free() {
         let mut buffers = Buffers::new(4 * step_bytes());
         let generation = assigned(&mut buffers, 0);
-        buffers.push(&partition(0), generation, steps(0, 2));
+        push(&mut buffers, &partition(0), generation, steps(0, 2));
         assert!(buffers.has_room());
-        buffers.push(&partition(0), generation, steps(2, 2));
+        push(&mut buffers, &partition(0), generation, steps(2, 2));
         assert!(!buffers.has_room() && !buffers.take_room_wanted());
         taken(&mut buffers);
         assert!(!buffers.take_room_wanted());
@@ -536,28 +572,78 @@ mod tests {
     fn paused_partitions_keep_little_and_hold_up_nobody() {
         let mut buffers = Buffers::new(8 * step_bytes());
         let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
-        buffers.push(&partition(0), a, steps(0, 2));
-        buffers.push(&partition(1), b, steps(0, 3));
+        push(&mut buffers, &partition(0), a, steps(0, 2));
+        push(&mut buffers, &partition(1), b, steps(0, 3));
         assert_eq!(buffers.pause(&partition(0)), Some(None));
-        assert!(buffers.push(&partition(0), a, steps(2, 1)), "up to a quarter is kept");
-        assert!(!buffers.push(&partition(0), a, steps(3, 1)), "then it is refused");
+        assert!(push(&mut buffers, &partition(0), a, steps(2, 1)), "up to a quarter is kept");
+        assert!(!push(&mut buffers, &partition(0), a, steps(3, 1)), "then it is refused");
         assert_eq!(taken(&mut buffers), Some((1, 0)));
         let (_, rewound) = buffers.pause(&partition(1)).unwrap().unwrap();
         assert_eq!(rewound, at(1), "what does not fit is dropped, and fetched again from the position");
-        assert_eq!((taken(&mut buffers), buffers.active_bytes), (None, 0));
+        assert_eq!((taken(&mut buffers), buffers.account.active_bytes), (None, 0));
         assert!(buffers.resume(&partition(0)) && buffers.resume(&partition(1)));
         let order: Vec<_> = std::iter::from_fn(|| taken(&mut buffers)).collect();
         assert_eq!(order, [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!((buffers.paused_bytes, buffers.pause(&partition(7))), (0, None));
+        assert_eq!((buffers.account.paused_bytes, buffers.pause(&partition(7))), (0, None));
     }
 
     #[test]
     fn a_fatal_error_comes_before_everything() {
         let mut buffers = Buffers::new(1 << 20);
         let generation = assigned(&mut buffers, 0);
-        buffers.push(&partition(0), generation, steps(0, 1));
+        push(&mut buffers, &partition(0), generation, steps(0, 1));
         buffers.fail_all(Error::new(ErrorKind::Authentication, "refused"));
         assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::Authentication);
         assert_eq!(buffers.failure(&partition(0)).unwrap().kind(), ErrorKind::Authentication);
+    }
+
+    #[test]
+    fn an_answer_counts_as_a_whole_until_its_last_batch_is_taken() {
+        const ANSWER_BYTES: usize = 1000;
+        let mut buffers = Buffers::new(1 << 20);
+        let (a, b) = (assigned(&mut buffers, 0), assigned(&mut buffers, 1));
+        buffers.begin_answer(ANSWER_BYTES);
+        buffers.push(&partition(0), a, steps(0, 2));
+        buffers.push(&partition(1), b, steps(0, 1));
+        assert_eq!(buffers.account.active_bytes, ANSWER_BYTES + 3 * STEP_BYTES);
+        for left in [2, 1] {
+            taken(&mut buffers);
+            assert_eq!(buffers.account.active_bytes, ANSWER_BYTES + left * STEP_BYTES);
+        }
+        // A paused partition keeps a copy of its own.
+        assert_eq!(buffers.pause(&partition(0)), Some(None));
+        assert_eq!((buffers.account.active_bytes, buffers.account.paused_bytes), (0, step_bytes()));
+        assert!(buffers.resume(&partition(0)));
+        assert_eq!((buffers.account.active_bytes, buffers.account.paused_bytes), (step_bytes(), 0));
+        assert_eq!((taken(&mut buffers), buffers.account.active_bytes), (Some((0, 1)), 0));
+    }
+
+    #[test]
+    fn steps_over_nothing_do_not_pile_up() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = assigned(&mut buffers, 0);
+        for offset in 0..1000 {
+            let step = Step { batch: None, from: offset, next: at(offset + 1), ends: ENDS };
+            push(&mut buffers, &partition(0), generation, vec![step]);
+        }
+        assert_eq!(buffers.account.active_bytes, STEP_BYTES);
+        let taken = buffers.take().unwrap().unwrap();
+        assert_eq!((taken.step.from, taken.step.next), (0, at(1000)));
+    }
+
+    #[test]
+    fn the_rest_of_a_step_is_next_of_its_partition() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = assigned(&mut buffers, 0);
+        push(&mut buffers, &partition(0), generation, steps(0, 2));
+        let mut taken = buffers.take().unwrap().unwrap();
+        let undo = taken.undo();
+        let rest = Step { from: 7, ..taken.step };
+        taken.step = Step { batch: None, from: 0, next: at(7), ends: ENDS };
+        buffers.put_rest(&undo, rest);
+        assert_eq!(buffers.position(&partition(0)), Some(Some(at(7))));
+        let order: Vec<_> = std::iter::from_fn(|| self::taken(&mut buffers)).collect();
+        assert_eq!(order, [(0, 7), (0, 1)]);
+        assert_eq!(buffers.account.active_bytes, 0);
     }
 }

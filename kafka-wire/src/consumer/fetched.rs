@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::aborted::AbortedFilter;
 use super::position::OffsetAndEpoch;
 use crate::error::{Error, ErrorKind};
-use crate::record::{self, ControlMarker, RawBatch};
+use crate::record::{self, ControlMarker, RawBatch, Records};
 use crate::types::LeaderEpoch;
 
 /// What is known about the ends of a partition's log.
@@ -18,21 +18,51 @@ pub(crate) struct LogEnds {
     pub(crate) log_start_offset: i64,
 }
 
+/// A batch on its way to the application.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// As it came over the wire.
+    Raw(RawBatch),
+    /// The rest of one of which the application has had some records (`max.poll.records`).
+    Open(Records),
+}
+
 /// A step along a log: over a batch of records, or over what is nobody's business (control batches,
 /// aborted and emptied ones), or on the spot when only the ends of the log have moved.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Not decompressed; records below `from` in it are not wanted.
-    pub(crate) batch: Option<RawBatch>,
+    /// Records below `from` in it are not wanted.
+    pub(crate) batch: Option<Content>,
     pub(crate) from: i64,
     pub(crate) next: OffsetAndEpoch,
     pub(crate) ends: LogEnds,
 }
 
 impl Step {
-    /// Bytes that it keeps in memory, as they came over the wire.
+    /// Bytes of its batch.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.batch.as_ref().map_or(0, |batch| batch.bytes().len())
+        match &self.batch {
+            None => 0,
+            Some(Content::Raw(batch)) => batch.bytes().len(),
+            Some(Content::Open(records)) => records.size_bytes(),
+        }
+    }
+
+    /// Copies its batch out of the answer that it came in, so that the rest of that can go.
+    pub(crate) fn detach(&mut self) {
+        if let Some(Content::Raw(batch)) = &mut self.batch {
+            batch.detach();
+        }
+    }
+
+    /// Takes `next` in, if the two are one step over nothing.
+    pub(crate) fn absorb(&mut self, next: &Self) -> bool {
+        let is_one = self.batch.is_none() && next.batch.is_none() && self.next.offset == next.from;
+        if is_one {
+            self.next = next.next;
+            self.ends = next.ends;
+        }
+        is_one
     }
 }
 
@@ -115,7 +145,8 @@ impl Walk {
             leader_epoch: LeaderEpoch::from_wire(header.partition_leader_epoch),
         };
         if !unwanted && header.count != 0 {
-            self.steps.push(Step { batch: Some(batch), from: self.reached(), next: self.next, ends });
+            let batch = Some(Content::Raw(batch));
+            self.steps.push(Step { batch, from: self.reached(), next: self.next, ends });
         }
         Ok(())
     }

@@ -227,6 +227,8 @@ impl Fetcher {
         each.failures = 0;
         each.session.accepted(response.session_id);
         core.learn_brokers(&response.endpoints);
+        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        self.buffers.lock().begin_answer(partitions.map(|partition| partition.records.len()).sum());
         let mut deliveries = Vec::new();
         for topic in response.topics {
             let Some(name) = assignment.topic_name(&topic.topic) else { continue };

@@ -48,6 +48,7 @@ pub struct Consumer {
     mailbox: Mailbox<Command>,
     has_group: bool,
     limits: Limits,
+    max_poll_records: Option<usize>,
     /// Ends the thread when the handle is dropped.
     _driver: DriverHandle,
 }
@@ -62,9 +63,10 @@ impl Consumer {
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
         let (client, has_group) = (config.client.clone(), config.group_id.is_some());
+        let max_poll_records = config.max_poll_records;
         let machine = ConsumerMachine::new(config, wall_clock(), buffers.clone());
         let driver = driver::spawn("tidewater-consumer", &client, machine, feed, signal)?;
-        Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, _driver: driver })
+        Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, max_poll_records, _driver: driver })
     }
 
     /// A consumer as a `kafka.properties` file describes it.
@@ -272,9 +274,18 @@ impl Consumer {
 
     fn open(&self, taken: Taken) -> Result<FetchedBatch> {
         let undo = taken.undo();
-        FetchedBatch::open(taken.partition, taken.step, &self.limits).inspect_err(|error| {
-            self.buffers.lock().put_back(undo, error.clone());
-        })
+        match FetchedBatch::open(taken.partition, taken.step, &self.limits) {
+            Ok(mut batch) => {
+                if let Some(rest) = self.max_poll_records.and_then(|count| batch.split(count)) {
+                    self.buffers.lock().put_rest(&undo, rest);
+                }
+                Ok(batch)
+            }
+            Err(error) => {
+                self.buffers.lock().put_back(undo, error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// Where the application is: after the last batch handed out. Waits until it is known where to start.

@@ -124,6 +124,11 @@ impl RawBatch {
         &self.bytes
     }
 
+    /// Copies the batch out of the memory that it shares with the answer that it came in.
+    pub(crate) fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    }
+
     /// Compares the checksum with the bytes.
     ///
     /// # Errors

@@ -127,6 +127,12 @@ pub struct RecordIter<'a> {
 }
 
 impl<'a> RecordIter<'a> {
+    /// At most `count` of them.
+    pub(crate) fn first(mut self, count: usize) -> Self {
+        self.left = self.left.min(count);
+        self
+    }
+
     /// The next record, its headers unread.
     #[inline]
     fn read(&mut self) -> Result<RecordRef<'a>, Malformed> {
