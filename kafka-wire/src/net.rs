@@ -9,7 +9,7 @@ pub(crate) mod consumer;
 mod dial;
 pub(crate) mod driver;
 #[cfg(feature = "tls")]
-mod http;
+pub(crate) mod http;
 mod login;
 mod producer;
 pub(crate) mod signal;

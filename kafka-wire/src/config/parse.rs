@@ -9,11 +9,19 @@ use super::{HostPort, Properties, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Backoff;
 
-pub(super) struct Reader<'a>(&'a Properties);
+pub(super) struct Reader<'a> {
+    properties: &'a Properties,
+    /// Before each name: the same settings for something else, as `schema.registry.ssl.…`.
+    prefix: &'static str,
+}
 
 impl<'a> Reader<'a> {
     pub(super) fn new(properties: &'a Properties) -> Self {
-        Self(properties)
+        Self::with_prefix(properties, "")
+    }
+
+    pub(super) fn with_prefix(properties: &'a Properties, prefix: &'static str) -> Self {
+        Self { properties, prefix }
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
@@ -21,13 +29,16 @@ impl<'a> Reader<'a> {
             names::READ.contains(&name) || names::WITHOUT_EFFECT.contains(&name),
             "{name} is in no table"
         );
-        self.0.value(name)
+        match self.prefix {
+            "" => self.properties.value(name),
+            prefix => self.properties.value(&format!("{prefix}{name}")),
+        }
     }
 
     /// The value of `name` is not what is `allowed`.
     pub(super) fn invalid(&self, name: &str, allowed: impl Display) -> Error {
         let value = self.text(name).filter(|_| !names::is_secret(name)).unwrap_or("[hidden]");
-        Error::new(ErrorKind::Config, format!("property {name}={value}"))
+        Error::new(ErrorKind::Config, format!("property {}{name}={value}", self.prefix))
             .with_hint(format!("allowed: {allowed}"))
     }
 

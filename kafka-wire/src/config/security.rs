@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Properties;
 use super::parse::Reader;
 use super::sasl::Sasl;
 use crate::error::{Error, ErrorKind, Result};
@@ -129,6 +130,15 @@ impl Security {
 }
 
 impl TlsConfig {
+    /// Reads `ssl.*` with `prefix` before each name: for servers that are not brokers.
+    ///
+    /// # Errors
+    /// `Config`, as for a broker's.
+    #[allow(dead_code, reason = "for the schema registry's client")]
+    pub(crate) fn with_prefix(properties: &Properties, prefix: &'static str) -> Result<Self> {
+        Self::read(&Reader::with_prefix(properties, prefix))
+    }
+
     fn read(reader: &Reader<'_>) -> Result<Self> {
         if let Some(name) = reader.text("ssl.endpoint.identification.algorithm")
             && !name.eq_ignore_ascii_case("https")

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::super::http::HttpsClient;
+use super::super::http::{HttpClient, Method};
 use super::unix_time;
 use crate::config::ClientCredentials;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,7 +24,7 @@ const LIFETIME_IF_UNKNOWN: Duration = Duration::from_secs(300);
 
 pub(super) struct Provider {
     config: ClientCredentials,
-    https: HttpsClient,
+    https: HttpClient,
     /// Locked while a token is fetched: many connections need one fetch.
     kept: Mutex<Option<Kept>>,
     rng: StdMutex<Rng>,
@@ -39,11 +38,7 @@ struct Kept {
 
 impl Provider {
     pub(super) fn new(config: &ClientCredentials) -> Result<Self> {
-        let https =
-            HttpsClient::new(&config.endpoint, &config.tls, config.connect_timeout, config.read_timeout);
-        let https = https.map_err(|cause| {
-            Error::new(cause.kind(), "sasl.oauthbearer.token.endpoint.url").with_cause(cause)
-        })?;
+        let https = HttpClient::new(&config.tls, config.connect_timeout, config.read_timeout)?;
         let seed = unix_time().as_nanos() as u64;
         Ok(Self { config: config.clone(), https, kept: Mutex::new(None), rng: StdMutex::new(Rng::new(seed)) })
     }
@@ -100,7 +95,13 @@ impl Provider {
         if let Some(scope) = &self.config.scope {
             let _ = write!(body, "&scope={}", encode(scope));
         }
-        let answer = self.https.post(self.headers()?, body).await;
+        let authorization = self.authorization();
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("accept", "application/json"),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let answer = self.https.send(Method::POST, &self.config.endpoint, &headers, body.into()).await;
         let answer = answer.map_err(|cause| failed(cause.kind()).with_cause(cause))?;
         match answer.status {
             200 => Token::from_endpoint(&answer.body, unix_time())
@@ -125,7 +126,8 @@ impl Provider {
         }
     }
 
-    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    /// Id and secret as RFC 7617 writes them.
+    fn authorization(&self) -> Zeroizing<String> {
         let id = &self.config.client_id;
         let secret = String::from_utf8_lossy(self.config.client_secret.expose());
         let pair = Zeroizing::new(if self.config.urlencode {
@@ -133,16 +135,7 @@ impl Provider {
         } else {
             format!("{id}:{secret}")
         });
-        let basic = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
-        let mut authorization = HeaderValue::from_str(&basic).map_err(|cause| {
-            Error::new(ErrorKind::Config, "make an Authorization header").with_cause(cause)
-        })?;
-        authorization.set_sensitive(true);
-        Ok(vec![
-            (AUTHORIZATION, authorization),
-            (ACCEPT, HeaderValue::from_static("application/json")),
-            (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
-        ])
+        Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())))
     }
 }
 
