@@ -71,7 +71,7 @@
     not(feature = "net"),
     allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
 )]
-mod admin;
+pub mod admin;
 mod cluster;
 pub mod config;
 mod connection;
@@ -102,10 +102,10 @@ mod time;
 mod txn;
 mod types;
 
-pub use admin::cluster::ClusterDescription;
-pub use admin::configs::{ConfigChange, ConfigEntry};
-pub use admin::groups::{GroupDescription, GroupListing, GroupMember};
-pub use admin::topics::NewTopic;
+pub use admin::{
+    ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, GroupDescription, GroupListing, GroupMember,
+    NewTopic, TopicDescription,
+};
 pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
 pub use consumer::{FetchedBatch, OffsetAndEpoch, Position};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
@@ -124,5 +124,5 @@ pub use record::{Compression, Header, Headers, RecordRef};
 pub use txn::GroupMetadata;
 pub use types::{
     Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, OffsetSpec,
-    ProducerIdentity, TimestampType, TopicId, TopicPartition,
+    ProducerIdentity, TimestampType, TopicId, TopicPartition, Uuid,
 };

@@ -39,6 +39,79 @@ impl fmt::Debug for TopicId {
     }
 }
 
+/// An id that Kafka gives to directories and clients; its text is 22 letters, as Kafka's tools print it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// Whether it stands for no id.
+    pub fn is_zero(self) -> bool {
+        self.0 == [0; 16]
+    }
+}
+
+/// The letters of base64 for URLs (RFC 4648).
+const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // 128 bits in groups of 6 from the left; the last group has 2, and 4 zeros behind them.
+        let bits = u128::from_be_bytes(self.0);
+        let letter = |index: u32| {
+            let group = if index < 21 { bits >> (122 - 6 * index) } else { bits << 4 };
+            char::from(BASE64_URL[(group & 63) as usize])
+        };
+        f.pad(&(0..22).map(letter).collect::<String>())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<TopicId> for Uuid {
+    fn from(id: TopicId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl std::str::FromStr for Uuid {
+    type Err = NotAUuid;
+
+    /// From 22 letters, as [`Display`](fmt::Display) writes them.
+    fn from_str(text: &str) -> Result<Self, NotAUuid> {
+        if text.len() != 22 {
+            return Err(NotAUuid);
+        }
+        let mut bits = 0_u128;
+        for (index, letter) in text.bytes().enumerate() {
+            let group = BASE64_URL.iter().position(|known| *known == letter).ok_or(NotAUuid)? as u128;
+            if index < 21 {
+                bits = (bits << 6) | group;
+            } else if group & 15 == 0 {
+                bits = (bits << 2) | (group >> 4);
+            } else {
+                return Err(NotAUuid);
+            }
+        }
+        Ok(Self(bits.to_be_bytes()))
+    }
+}
+
+/// A text that is not 22 letters of base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAUuid;
+
+impl fmt::Display for NotAUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected 22 letters of base64, as Kafka's tools print an id")
+    }
+}
+
+impl std::error::Error for NotAUuid {}
+
 /// One partition of a topic. Cloning copies a pointer, not the name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -208,6 +281,34 @@ pub enum OffsetSpec {
     Timestamp(i64),
     /// That of the record with the greatest timestamp (KIP-734, from Kafka 3.0).
     MaxTimestamp,
+    /// That of the first record that is still on the leader's own disk (KIP-405, from Kafka 3.4).
+    EarliestLocal,
+    /// That of the last record that is in remote storage (KIP-1005, from Kafka 3.9).
+    LatestTiered,
+}
+
+impl OffsetSpec {
+    /// The wire form: a timestamp, or one of the numbers that stand for a place.
+    pub(crate) const fn to_wire(self) -> i64 {
+        match self {
+            Self::Timestamp(timestamp_ms) => timestamp_ms,
+            Self::Latest => -1,
+            Self::Earliest => -2,
+            Self::MaxTimestamp => -3,
+            Self::EarliestLocal => -4,
+            Self::LatestTiered => -5,
+        }
+    }
+
+    /// The first version of ListOffsets that can ask for it; there is an isolation level from 2.
+    pub(crate) const fn first_version(self) -> i16 {
+        match self {
+            Self::Timestamp(_) | Self::Latest | Self::Earliest => 2,
+            Self::MaxTimestamp => 7,
+            Self::EarliestLocal => 8,
+            Self::LatestTiered => 9,
+        }
+    }
 }
 
 /// An offset that was asked for.

@@ -17,6 +17,7 @@ use crate::types::TopicPartition;
 const MISSING_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a broker said about one thing.
+#[derive(Clone)]
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     pub(crate) message: Option<String>,
@@ -57,9 +58,18 @@ pub(crate) trait Operation: Send + 'static {
         items: &[(Self::Key, Self::Item)],
         response: Response,
     ) -> Result<Outcomes<Self::Key, Self::Output>>;
-    /// Whether a refusal may pass by itself, so that the thing is tried again until the time is up.
+    /// Whether a refusal may pass by itself, so that the thing is tried again until the time is up. Kafka's
+    /// flag also says so of what is an answer to whoever did not ask by out-dated metadata.
     fn is_passing(code: ErrorCode) -> bool {
-        code.is_retriable()
+        let is_answer = matches!(
+            code,
+            ErrorCode::ELECTION_NOT_NEEDED
+                | ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE
+                | ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE
+                | ErrorCode::UNKNOWN_TOPIC_ID
+                | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+        code.is_retriable() && !is_answer
     }
     /// The topic whose metadata says whom to ask.
     fn topic(_key: &Self::Key) -> Option<Arc<str>> {

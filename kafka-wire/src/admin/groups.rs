@@ -1,17 +1,58 @@
-//! Groups: list, describe, and the offsets that they have committed.
+//! Groups of every kind: list, delete, remove members. `describe` and `offsets` have the rest.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+pub(crate) mod describe;
+pub(crate) mod offsets;
+pub(crate) mod share_offsets;
+
+use std::fmt;
 use std::time::Duration;
 
-use super::topics::{outcome, text};
-use super::{Operation, Outcomes, Refusal, Unknown};
-use crate::cluster::{Cluster, CoordinatorKind};
-use crate::engine::{Lane, Target};
-use crate::error::{ErrorCode, Result};
-use crate::protocol::messages::{DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetFetchRequest};
+use super::names::worded;
+use super::wire::{all, broker, group_coordinator, one, outcome, refusal, text};
+use super::{Operation, Outcomes, Unknown};
+use crate::cluster::Cluster;
+use crate::engine::Target;
+use crate::error::Result;
+use crate::protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
+use crate::protocol::messages::{DeleteGroupsRequest, GroupId, ListGroupsRequest};
 use crate::protocol::request::{ByVersion, Plain, Request, Response};
-use crate::types::{BrokerId, CommittedOffset, LeaderEpoch, TopicPartition};
+use crate::types::BrokerId;
+
+worded! {
+    /// By which protocol a group is run.
+    GroupType, "a group type" {
+        /// JoinGroup and SyncGroup: its members assign the partitions.
+        Classic = "Classic",
+        /// KIP-848: the coordinator assigns the partitions.
+        Consumer = "Consumer",
+        /// KIP-932: its members share partitions.
+        Share = "Share",
+        /// KIP-1071: Kafka Streams.
+        Streams = "Streams",
+    }
+}
+
+worded! {
+    /// How a group stands.
+    GroupState, "a group state" {
+        /// Classic: members are joining.
+        PreparingRebalance = "PreparingRebalance",
+        /// Classic: the leader is assigning.
+        CompletingRebalance = "CompletingRebalance",
+        /// Every member has what it is to have.
+        Stable = "Stable",
+        /// There is none of this id, or it is about to go.
+        Dead = "Dead",
+        /// It has no members, but perhaps offsets.
+        Empty = "Empty",
+        /// The coordinator is assigning.
+        Assigning = "Assigning",
+        /// Members are taking over what was assigned.
+        Reconciling = "Reconciling",
+        /// Streams: topics of the topology are missing.
+        NotReady = "NotReady",
+    }
+}
 
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,43 +60,26 @@ use crate::types::{BrokerId, CommittedOffset, LeaderEpoch, TopicPartition};
 pub struct GroupListing {
     /// Its id.
     pub group_id: String,
+    /// By which protocol it is run; `Classic` before Kafka 3.8, which does not say.
+    pub group_type: GroupType,
     /// What it is for: `consumer`, `connect`; empty for one that only commits offsets.
     pub protocol_type: String,
-    /// `Stable`, `Empty` and so on; empty before Kafka 2.6.
-    pub state: String,
+    /// How it stands; `Unknown` before Kafka 2.6.
+    pub state: GroupState,
 }
 
-/// A group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupDescription {
-    /// Its id.
-    pub group_id: String,
-    /// `Stable`, `Empty`, `Dead` (there is none of this id) and so on.
-    pub state: String,
-    /// What it is for: `consumer`, `connect`; empty for one that only commits offsets.
-    pub protocol_type: String,
-    /// The assignor that it agreed on.
-    pub protocol: String,
-    /// Its members.
-    pub members: Vec<GroupMember>,
+/// Which groups are listed; an empty list stands for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupFilter {
+    /// In these states (from Kafka 2.6).
+    pub states: Vec<GroupState>,
+    /// Of these types (from Kafka 3.8).
+    pub types: Vec<GroupType>,
 }
 
-/// A member of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupMember {
-    /// What the coordinator calls it.
-    pub member_id: String,
-    /// `group.instance.id`.
-    pub group_instance_id: Option<String>,
-    /// `client.id`.
-    pub client_id: String,
-    /// Where it connected from.
-    pub host: String,
+pub(crate) struct ListGroups {
+    pub(crate) filter: GroupFilter,
 }
-
-pub(crate) struct ListGroups;
 
 impl Operation for ListGroups {
     /// Each broker lists the groups that it coordinates.
@@ -65,115 +89,131 @@ impl Operation for ListGroups {
     const ATTEMPT: &'static str = "list the groups of broker";
 
     fn target(&self, key: &BrokerId, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(Target::Broker { id: *key, lane: Lane::Control })
+        Ok(broker(*key))
     }
 
     fn request(&self, _: &[(BrokerId, ())], _: Duration) -> Box<dyn Request> {
-        Box::new(Plain::new(ListGroupsRequest::default()))
+        let GroupFilter { states, types } = &self.filter;
+        let from = if !types.is_empty() { 5 } else if !states.is_empty() { 4 } else { 0 };
+        let request = ListGroupsRequest::default()
+            .with_states_filter(states.iter().map(|state| text(&state.to_string())).collect())
+            .with_types_filter(types.iter().map(|kind| text(&kind.to_string())).collect());
+        Box::new(Plain::in_versions(request, from..=5))
     }
 
     fn read(&self, items: &[(BrokerId, ())], response: Response) -> Result<Outcomes<BrokerId, Self::Output>> {
         let answer = response.decode::<ListGroupsRequest>()?;
         let groups = answer.groups.into_iter().map(|group| GroupListing {
             group_id: group.group_id.to_string(),
+            group_type: match group.group_type.as_str() {
+                "" => GroupType::Classic,
+                // Brokers write it in lower case, or not.
+                word => word.parse().unwrap_or(GroupType::Unknown),
+            },
             protocol_type: group.protocol_type.to_string(),
-            state: group.group_state.to_string(),
+            state: GroupState::from_wire(&group.group_state),
         });
-        let outcome = outcome(answer.error_code, None, groups.collect());
-        Ok(items.iter().map(|(broker, ())| *broker).zip([outcome]).collect())
+        Ok(one(items, outcome(answer.error_code, None, groups.collect())))
     }
 }
 
-fn coordinator(group_id: &str) -> Target {
-    Target::Coordinator { kind: CoordinatorKind::Group, key: Arc::from(group_id) }
-}
+/// Deletes groups that have no members, with their offsets.
+pub(crate) struct DeleteGroups;
 
-pub(crate) struct DescribeGroups;
-
-impl Operation for DescribeGroups {
+impl Operation for DeleteGroups {
     type Key = String;
     type Item = ();
-    type Output = GroupDescription;
-    const ATTEMPT: &'static str = "describe group";
+    type Output = ();
+    const ATTEMPT: &'static str = "delete group";
 
     fn target(&self, key: &String, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(coordinator(key))
+        Ok(group_coordinator(key))
     }
 
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
         let groups = items.iter().map(|(group, ())| GroupId(text(group))).collect();
-        Box::new(Plain::new(DescribeGroupsRequest::default().with_groups(groups)))
+        Box::new(Plain::new(DeleteGroupsRequest::default().with_groups_names(groups)))
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
-        let answer = response.decode::<DescribeGroupsRequest>()?;
-        let outcomes = answer.groups.into_iter().map(|group| {
-            let members = group.members.into_iter().map(|member| GroupMember {
-                member_id: member.member_id.to_string(),
-                group_instance_id: member.group_instance_id.map(|id| id.to_string()),
-                client_id: member.client_id.to_string(),
-                host: member.client_host.to_string(),
-            });
-            let group_id = group.group_id.to_string();
-            let description = GroupDescription {
-                group_id: group_id.clone(),
-                state: group.group_state.to_string(),
-                protocol_type: group.protocol_type.to_string(),
-                protocol: group.protocol_data.to_string(),
-                members: members.collect(),
-            };
-            (group_id, outcome(group.error_code, group.error_message, description))
-        });
-        Ok(outcomes.collect())
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, ()>> {
+        let answer = response.decode::<DeleteGroupsRequest>()?;
+        let outcomes = answer.results.into_iter();
+        Ok(outcomes.map(|group| (group.group_id.to_string(), outcome(group.error_code, None, ()))).collect())
     }
 }
 
-/// The offsets that groups have committed, of all partitions.
-pub(crate) struct ListCommittedOffsets;
+/// A member that is to be removed from its group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum MemberToRemove {
+    /// The static member with this `group.instance.id`.
+    Instance(String),
+    /// The member that the coordinator calls so.
+    Member(String),
+}
 
-impl Operation for ListCommittedOffsets {
-    type Key = String;
+impl fmt::Display for MemberToRemove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(id) => write!(f, "with instance id {id}"),
+            Self::Member(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Removes members of a group (KIP-345, KIP-571).
+pub(crate) struct RemoveMembers {
+    pub(crate) group_id: String,
+    pub(crate) reason: String,
+}
+
+impl Operation for RemoveMembers {
+    type Key = MemberToRemove;
     type Item = ();
-    type Output = BTreeMap<TopicPartition, CommittedOffset>;
-    const ATTEMPT: &'static str = "read the committed offsets of group";
+    type Output = ();
+    const ATTEMPT: &'static str = "remove the member";
 
-    fn target(&self, key: &String, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(coordinator(key))
+    fn target(&self, _: &MemberToRemove, _: &Cluster) -> Result<Target, Unknown> {
+        Ok(group_coordinator(&self.group_id))
     }
 
-    fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        // One group has a coordinator of its own as target: there is exactly one item.
-        let group = items.first().map(|(group, ())| text(group)).unwrap_or_default();
-        // From version 8 several groups are asked about, in another field.
-        Box::new(ByVersion::new(2..=7, move |version| {
-            OffsetFetchRequest::default()
-                .with_group_id(GroupId(group.clone()))
-                .with_topics(None)
-                // Offsets of a transaction that is being committed are waited for (KIP-447).
-                .with_require_stable(version >= 7)
+    fn request(&self, items: &[(MemberToRemove, ())], _: Duration) -> Box<dyn Request> {
+        let members: Vec<MemberIdentity> = items
+            .iter()
+            .map(|(member, ())| match member {
+                MemberToRemove::Instance(id) => {
+                    MemberIdentity::default().with_group_instance_id(Some(text(id)))
+                }
+                MemberToRemove::Member(id) => MemberIdentity::default().with_member_id(text(id)),
+            })
+            .collect();
+        let (group, reason) = (GroupId(text(&self.group_id)), text(&self.reason));
+        // Several members at once from version 3, a reason from 5.
+        Box::new(ByVersion::new(3..=5, move |version| {
+            let reason = (version >= 5).then(|| reason.clone());
+            let members = members.iter().map(|member| member.clone().with_reason(reason.clone()));
+            LeaveGroupRequest::default().with_group_id(group.clone()).with_members(members.collect())
         }))
     }
 
-    fn read(&self, items: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
-        let answer = response.decode::<OffsetFetchRequest>()?;
-        let mut refusal = ErrorCode::from_wire(answer.error_code);
-        let mut offsets = BTreeMap::new();
-        for topic in answer.topics {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            for partition in topic.partitions {
-                refusal = refusal.or_else(|| ErrorCode::from_wire(partition.error_code));
-                if partition.committed_offset < 0 {
-                    continue;
-                }
-                let committed = CommittedOffset {
-                    offset: partition.committed_offset,
-                    leader_epoch: LeaderEpoch::from_wire(partition.committed_leader_epoch),
-                    metadata: partition.metadata.map(|text| text.to_string()).unwrap_or_default(),
-                };
-                offsets.insert(TopicPartition::new(Arc::clone(&name), partition.partition_index), committed);
-            }
+    fn read(
+        &self,
+        items: &[(MemberToRemove, ())],
+        response: Response,
+    ) -> Result<Outcomes<MemberToRemove, ()>> {
+        let answer = response.decode::<LeaveGroupRequest>()?;
+        if let Some(refusal) = refusal(answer.error_code, None) {
+            return Ok(all(items, &Err(refusal)));
         }
-        let outcome = refusal.map_or(Ok(offsets), |code| Err(Refusal { code, message: None }));
-        Ok(items.iter().map(|(group, ())| group.clone()).zip([outcome]).collect())
+        let outcomes = answer.members.into_iter().map(|member| {
+            let outcome = outcome(member.error_code, None, ());
+            // A static member is named by its instance; the answer may add the member id.
+            let key = match member.group_instance_id {
+                Some(id) => MemberToRemove::Instance(id.to_string()),
+                None => MemberToRemove::Member(member.member_id.to_string()),
+            };
+            (key, outcome)
+        });
+        Ok(outcomes.collect())
     }
 }

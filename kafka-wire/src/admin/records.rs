@@ -1,42 +1,21 @@
 //! Offsets of partitions, and the deletion of the records before one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::topics::{millis, outcome, topic_name};
+use super::wire::{by_topic, flatten, leader, millis, outcome, topic_name};
 use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
-use crate::engine::{Lane, Target};
-use crate::error::Result;
+use crate::engine::Target;
+use crate::error::{ErrorCode, Result};
 use crate::protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use crate::protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
-use crate::protocol::request::{Plain, Request, Response};
+use crate::protocol::request::{ByVersion, Plain, Request, Response};
 use crate::types::{Isolation, LeaderEpoch, ListedOffset, OffsetSpec, TopicPartition};
-
-/// The leader of a partition as a target.
-pub(super) fn leader(key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {
-    match (cluster.topic(&key.topic), cluster.leader(key)) {
-        (_, Some((id, _))) => Ok(Target::Broker { id, lane: Lane::Control }),
-        (Some(topic), None) if usize::try_from(key.partition).is_ok_and(|i| i < topic.partitions.len()) => {
-            Err(Unknown::Yet)
-        }
-        (Some(_), None) => Err(Unknown::Partition),
-        (None, None) => Err(cluster.topic_error(&key.topic).map_or(Unknown::Yet, Unknown::Topic)),
-    }
-}
-
-fn by_topic<T>(items: &[(TopicPartition, T)]) -> BTreeMap<&str, Vec<(i32, &T)>> {
-    let mut topics: BTreeMap<&str, Vec<(i32, &T)>> = BTreeMap::new();
-    for (key, item) in items {
-        topics.entry(&key.topic).or_default().push((key.partition, item));
-    }
-    topics
-}
 
 pub(crate) struct ListOffsets {
     pub(crate) isolation: Isolation,
@@ -52,19 +31,13 @@ impl Operation for ListOffsets {
         leader(key, cluster)
     }
 
-    fn request(&self, items: &[(TopicPartition, OffsetSpec)], _: Duration) -> Box<dyn Request> {
+    fn request(&self, items: &[(TopicPartition, OffsetSpec)], timeout: Duration) -> Box<dyn Request> {
         let topics = by_topic(items).into_iter().map(|(topic, partitions)| {
             let partitions = partitions.into_iter().map(|(partition, spec)| {
-                let timestamp = match spec {
-                    OffsetSpec::Latest => -1,
-                    OffsetSpec::Earliest => -2,
-                    OffsetSpec::MaxTimestamp => -3,
-                    OffsetSpec::Timestamp(timestamp_ms) => *timestamp_ms,
-                };
                 ListOffsetsPartition::default()
                     .with_partition_index(partition)
                     .with_current_leader_epoch(-1)
-                    .with_timestamp(timestamp)
+                    .with_timestamp(spec.to_wire())
             });
             ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
         });
@@ -72,31 +45,33 @@ impl Operation for ListOffsets {
             .with_replica_id(crate::protocol::messages::BrokerId(-1))
             .with_isolation_level(i8::from(self.isolation == Isolation::ReadCommitted))
             .with_topics(topics.collect());
-        // From 2 there is the isolation level, from 7 the maximum of the timestamps.
-        let newest_record = items.iter().any(|(_, spec)| *spec == OffsetSpec::MaxTimestamp);
-        Box::new(Plain::in_versions(request, if newest_record { 7..=9 } else { 2..=9 }))
+        let from = items.iter().map(|(_, spec)| spec.first_version()).max().unwrap_or(2);
+        Box::new(ByVersion::new(from..=10, move |version| {
+            // How long the leader may wait for remote storage.
+            let timeout = if version >= 10 { millis(timeout) } else { 0 };
+            request.clone().with_timeout_ms(timeout)
+        }))
     }
 
     fn read(
         &self,
-        items: &[(TopicPartition, OffsetSpec)],
+        _: &[(TopicPartition, OffsetSpec)],
         response: Response,
     ) -> Result<Outcomes<TopicPartition, ListedOffset>> {
         let answer = response.decode::<ListOffsetsRequest>()?;
-        let mut outcomes = Vec::with_capacity(items.len());
-        for topic in answer.topics {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            for partition in topic.partitions {
-                let listed = ListedOffset {
-                    offset: Some(partition.offset).filter(|offset| *offset >= 0),
-                    timestamp_ms: Some(partition.timestamp).filter(|timestamp| *timestamp >= 0),
-                    leader_epoch: LeaderEpoch::from_wire(partition.leader_epoch),
-                };
-                let key = TopicPartition::new(Arc::clone(&name), partition.partition_index);
-                outcomes.push((key, outcome(partition.error_code, None, listed)));
-            }
-        }
-        Ok(outcomes)
+        let topics = answer.topics.into_iter().map(|topic| (topic.name, topic.partitions));
+        Ok(flatten(topics, |partition| {
+            let listed = ListedOffset {
+                offset: Some(partition.offset).filter(|offset| *offset >= 0),
+                timestamp_ms: Some(partition.timestamp).filter(|timestamp| *timestamp >= 0),
+                leader_epoch: LeaderEpoch::from_wire(partition.leader_epoch),
+            };
+            (partition.partition_index, outcome(partition.error_code, None, listed))
+        }))
+    }
+
+    fn is_passing(code: ErrorCode) -> bool {
+        code.is_retriable()
     }
 
     fn topic(key: &TopicPartition) -> Option<Arc<str>> {
@@ -137,19 +112,18 @@ impl Operation for DeleteRecords {
 
     fn read(
         &self,
-        items: &[(TopicPartition, Option<i64>)],
+        _: &[(TopicPartition, Option<i64>)],
         response: Response,
     ) -> Result<Outcomes<TopicPartition, i64>> {
         let answer = response.decode::<DeleteRecordsRequest>()?;
-        let mut outcomes = Vec::with_capacity(items.len());
-        for topic in answer.topics {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            for partition in topic.partitions {
-                let key = TopicPartition::new(Arc::clone(&name), partition.partition_index);
-                outcomes.push((key, outcome(partition.error_code, None, partition.low_watermark)));
-            }
-        }
-        Ok(outcomes)
+        let topics = answer.topics.into_iter().map(|topic| (topic.name, topic.partitions));
+        Ok(flatten(topics, |partition| {
+            (partition.partition_index, outcome(partition.error_code, None, partition.low_watermark))
+        }))
+    }
+
+    fn is_passing(code: ErrorCode) -> bool {
+        code.is_retriable()
     }
 
     fn topic(key: &TopicPartition) -> Option<Arc<str>> {

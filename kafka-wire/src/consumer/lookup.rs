@@ -95,7 +95,7 @@ impl OffsetLookup {
     pub(super) fn drive(&mut self, now: Instant, core: &mut Core) {
         self.give_up(now, core);
         // A request may name a partition once: a second question about it waits for the first one's answer.
-        let mut by_leader: BTreeMap<(BrokerId, bool, bool), BTreeMap<TopicPartition, LookupId>> =
+        let mut by_leader: BTreeMap<(BrokerId, bool, i16), BTreeMap<TopicPartition, LookupId>> =
             BTreeMap::new();
         for (id, item) in &mut self.items {
             if item.asked || item.retry_at.is_some_and(|at| at > now) {
@@ -107,19 +107,18 @@ impl OffsetLookup {
             if let Some((leader, _)) = core.cluster().leader(&item.partition) {
                 item.unknown_since = None;
                 let committed = item.isolation == Isolation::ReadCommitted;
-                let newest = item.spec == OffsetSpec::MaxTimestamp;
-                let together = by_leader.entry((leader, committed, newest)).or_default();
+                let together =
+                    by_leader.entry((leader, committed, item.spec.first_version())).or_default();
                 together.entry(item.partition.clone()).or_insert(*id);
             } else if is_unknown(core, &item.partition) {
                 item.unknown_since.get_or_insert(now);
             }
         }
         let timeout = core.config().request_timeout;
-        for ((leader, committed, newest), together) in by_leader {
+        for ((leader, committed, first_version), together) in by_leader {
             let ids: Vec<LookupId> = together.into_values().collect();
             let request = self.request(committed, &ids, core);
-            // From 2 there is the isolation level, from 7 the maximum of the timestamps.
-            let versions = if newest { 7..=10 } else { 2..=10 };
+            let versions = first_version..=10;
             let to = Target::Broker { id: leader, lane: Lane::Control };
             let token = core.call(now, to, Box::new(Plain::in_versions(request, versions)), timeout);
             for id in &ids {
@@ -161,7 +160,7 @@ impl OffsetLookup {
             let partition = ListOffsetsPartition::default()
                 .with_partition_index(item.partition.partition)
                 .with_current_leader_epoch(LeaderEpoch::to_wire(epoch))
-                .with_timestamp(item.timestamp());
+                .with_timestamp(item.spec.to_wire());
             topics.entry(&item.partition.topic).or_default().push(partition);
         }
         let topics = topics.into_iter().map(|(name, partitions)| {
@@ -237,15 +236,6 @@ impl OffsetLookup {
 }
 
 impl Item {
-    fn timestamp(&self) -> i64 {
-        match self.spec {
-            OffsetSpec::Earliest => -2,
-            OffsetSpec::Latest => -1,
-            OffsetSpec::MaxTimestamp => -3,
-            OffsetSpec::Timestamp(timestamp_ms) => timestamp_ms,
-        }
-    }
-
     fn describe(&self, error: Error) -> Error {
         error.with_partition(self.partition.clone())
     }

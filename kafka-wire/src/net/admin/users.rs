@@ -1,0 +1,44 @@
+//! Users with a SCRAM password.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::{Admin, Results};
+use crate::admin::users::{AlterScramCredentials, DescribeScramCredentials, ScramChange, ScramCredentialInfo};
+use crate::error::Result;
+
+impl Admin {
+    /// Which passwords these users have, or all users with none (KIP-554).
+    ///
+    /// # Errors
+    /// When no broker answers in time; each user has its own, such as `RESOURCE_NOT_FOUND`.
+    pub async fn describe_user_scram_credentials<T: Into<String>>(
+        &self,
+        users: impl IntoIterator<Item = T>,
+    ) -> Result<Results<String, Vec<ScramCredentialInfo>>> {
+        let users: Vec<String> = users.into_iter().map(Into::into).collect();
+        self.ask(DescribeScramCredentials { users: (!users.is_empty()).then_some(users) }).await
+    }
+
+    /// Sets and deletes passwords. What is sent is a hash with a random salt, never the password.
+    ///
+    /// # Errors
+    /// `Usage` for iterations out of range, `Closed`; each change has its own, such as `UNACCEPTABLE_CREDENTIAL`.
+    pub async fn alter_user_scram_credentials(
+        &self,
+        changes: impl IntoIterator<Item = ScramChange>,
+    ) -> Result<Results<String, ()>> {
+        let prepare = |change: ScramChange| change.prepare(salt());
+        let changes = changes.into_iter().map(prepare).collect::<Result<_>>()?;
+        let results = self.run(AlterScramCredentials, changes).await?;
+        Ok(results.into_iter().map(|(key, result)| (key.user, result)).collect())
+    }
+}
+
+/// A salt is no secret; it must only be another one for each password.
+fn salt() -> [u8; 16] {
+    let mut salt = [0; 16];
+    for half in salt.chunks_mut(8) {
+        half.copy_from_slice(&RandomState::new().hash_one("salt").to_be_bytes());
+    }
+    salt
+}
