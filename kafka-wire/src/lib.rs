@@ -103,8 +103,8 @@ mod txn;
 mod types;
 
 pub use admin::{
-    ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, GroupDescription, GroupListing, GroupMember,
-    NewTopic, TopicDescription,
+    ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, GroupDescription, GroupListing,
+    GroupMember, NewTopic, TopicDescription,
 };
 pub use cluster::{Broker, Cluster, CoordinatorKind, Partition, Topic};
 pub use consumer::{FetchedBatch, OffsetAndEpoch, Position};
@@ -123,6 +123,6 @@ pub use producer::{
 pub use record::{Compression, Header, Headers, RecordRef};
 pub use txn::GroupMetadata;
 pub use types::{
-    Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, OffsetSpec,
+    Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, NotAUuid, OffsetSpec,
     ProducerIdentity, TimestampType, TopicId, TopicPartition, Uuid,
 };

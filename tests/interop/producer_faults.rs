@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kafka_wire::admin::PartitionDescription;
 use kafka_wire::config::ProducerConfig;
-use kafka_wire::{Acks, BrokerId, Isolation, NewTopic, Partition, Producer, Receipt, Record};
+use kafka_wire::{Acks, BrokerId, Isolation, NewTopic, Producer, Receipt, Record};
 use tidewater_tests::proxy::{Fault, Gate};
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
@@ -151,7 +152,12 @@ impl Load {
     }
 
     /// Goes on until all partitions of `topic` are so.
-    async fn go_on_until(&mut self, cluster: &Cluster, topic: &str, is_so: impl Fn(&Partition) -> bool) {
+    async fn go_on_until(
+        &mut self,
+        cluster: &Cluster,
+        topic: &str,
+        is_so: impl Fn(&PartitionDescription) -> bool,
+    ) {
         let admin = admin(cluster);
         wait_until("replicas have left or come back", async || {
             self.go_on(1).await;

@@ -2,8 +2,8 @@
 
 use kafka_wire::config::ProducerConfig;
 use kafka_wire::{
-    ConfigChange, ErrorCode, ErrorKind, Isolation, NewTopic, OffsetSpec, Producer, Record, Result,
-    TopicPartition,
+    ConfigChange, ConfigResource, ErrorCode, ErrorKind, Isolation, NewTopic, OffsetSpec, Producer, Record,
+    Result, TopicPartition,
 };
 use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule};
 
@@ -53,14 +53,14 @@ fn topics_are_created_grown_described_and_deleted() {
 fn configurations_are_described_and_changed_one_by_one() {
     let broker = broker(Options::default().with_topic("a", 1));
     let admin = admin(&broker);
-    let set = |name: &str, value: &str| ConfigChange::Set { name: name.into(), value: value.into() };
-    let changes = vec![set("cleanup.policy", "compact")];
-    assert_eq!(codes(block_on(admin.incremental_alter_configs([("a", changes)])).unwrap()), [None]);
-    let configs = block_on(admin.describe_configs(["a"])).unwrap().remove(0).1.unwrap();
+    let a = || ConfigResource::topic("a");
+    let changes = vec![ConfigChange::set("cleanup.policy", "compact")];
+    assert_eq!(codes(block_on(admin.incremental_alter_configs([(a(), changes)])).unwrap()), [None]);
+    let configs = block_on(admin.describe_configs([a()])).unwrap().remove(0).1.unwrap();
     let policy = configs.iter().find(|config| config.name == "cleanup.policy").unwrap();
     assert_eq!((policy.value.as_deref(), policy.is_set), (Some("compact"), true));
-    let nonsense = vec![set("no.such.config", "1")];
-    let refused = block_on(admin.incremental_alter_configs([("a", nonsense)])).unwrap();
+    let nonsense = vec![ConfigChange::set("no.such.config", "1")];
+    let refused = block_on(admin.incremental_alter_configs([(a(), nonsense)])).unwrap();
     assert_eq!(codes(refused), [Some(ErrorCode::INVALID_CONFIG)]);
 }
 
@@ -144,10 +144,9 @@ fn the_cluster_is_described() {
 #[test]
 fn an_api_that_the_broker_does_not_know_is_named() {
     let broker = broker(Options::default());
-    let (_, result) = block_on(admin(&broker).describe_groups(["g"])).unwrap().remove(0);
-    let error = result.unwrap_err();
+    let error = block_on(admin(&broker).client_instance_id()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("DescribeGroups"), "{error}");
+    assert!(error.to_string().contains("GetTelemetrySubscriptions"), "{error}");
 }
 
 #[test]

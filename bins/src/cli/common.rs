@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use dataflow::ConfigBuilder;
 use kafka_wire::config::{ClientConfig, Properties};
-use kafka_wire::{Admin, ErrorCode, ErrorKind, Topic};
+use kafka_wire::{Admin, ErrorCode, ErrorKind, TopicDescription};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -150,13 +150,13 @@ impl Connection {
 
 /// The topic as the cluster has it now; asked before anything is read or written, because the clients
 /// themselves wait for a topic to appear.
-pub(super) async fn describe_topic(properties: &Properties, topic: &str) -> Result<Topic> {
+pub(super) async fn describe_topic(properties: &Properties, topic: &str) -> Result<TopicDescription> {
     let admin = Admin::new(ClientConfig::from_properties(properties)?)?;
     describe_topic_with(&admin, topic).await
 }
 
 /// As [`describe_topic`], with a client that there is already.
-pub(super) async fn describe_topic_with(admin: &Admin, topic: &str) -> Result<Topic> {
+pub(super) async fn describe_topic_with(admin: &Admin, topic: &str) -> Result<TopicDescription> {
     let described = admin.describe_topics([topic]).await?.into_iter().next();
     let Some((_, described)) = described else {
         return Err(Failure::failed(format_args!("describe topic {topic}: no broker answered for it")));

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
+use kafka_wire::admin::PartitionDescription;
 use kafka_wire::config::ClientConfig;
-use kafka_wire::{Admin, BrokerId, ErrorCode, NewTopic, Topic};
+use kafka_wire::{Admin, BrokerId, ConfigResource, ErrorCode, NewTopic, TopicDescription};
 use serde::Serialize;
 
 use super::common::{Connection, Failure, Result, block_on, describe_topic_with, say};
@@ -124,10 +125,10 @@ impl Common {
 }
 
 /// One line for each topic; the first failure ends it, after all have been told.
-fn report(
+fn report<T>(
     common: &Common,
     done: &'static str,
-    outcomes: &[(String, kafka_wire::Result<()>)],
+    outcomes: &[(String, kafka_wire::Result<T>)],
     passed_over: Option<ErrorCode>,
 ) -> Result<()> {
     #[derive(Serialize)]
@@ -204,7 +205,7 @@ async fn describe(common: &Common, mut topics: Vec<String>) -> Result<()> {
 /// What was set on the topic itself.
 async fn configs(admin: &Admin, topic: &str) -> Result<Vec<String>> {
     let mut set = Vec::new();
-    for (_, entries) in admin.describe_configs([topic]).await? {
+    for (_, entries) in admin.describe_configs([ConfigResource::topic(topic)]).await? {
         for entry in entries?.into_iter().filter(|entry| entry.is_set) {
             let value = if entry.is_sensitive { None } else { entry.value };
             set.push(format!("{}={}", entry.name, value.as_deref().unwrap_or("[hidden]")));
@@ -214,9 +215,9 @@ async fn configs(admin: &Admin, topic: &str) -> Result<Vec<String>> {
 }
 
 impl<'a> Description<'a> {
-    fn new(name: &'a str, topic: &Topic, configs: Vec<String>) -> Self {
+    fn new(name: &'a str, topic: &TopicDescription, configs: Vec<String>) -> Self {
         let ids = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
-        let line = |(partition, of): (usize, &kafka_wire::Partition)| PartitionLine {
+        let line = |(partition, of): (usize, &PartitionDescription)| PartitionLine {
             partition,
             leader: of.leader.map(|leader| leader.0),
             replicas: ids(&of.replicas),

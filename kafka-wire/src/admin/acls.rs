@@ -11,9 +11,7 @@ use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
 use crate::protocol::messages::create_acls_request::{AclCreation, CreateAclsRequest};
-use crate::protocol::messages::delete_acls_request::{
-    DeleteAclsFilter, DeleteAclsRequest,
-};
+use crate::protocol::messages::delete_acls_request::{DeleteAclsFilter, DeleteAclsRequest};
 use crate::protocol::messages::delete_acls_response::DeleteAclsMatchingAcl;
 use crate::protocol::messages::describe_acls_request::DescribeAclsRequest;
 use crate::protocol::messages::describe_acls_response::DescribeAclsResource;
@@ -364,7 +362,8 @@ impl Operation for DeleteAcls {
     ) -> Result<Outcomes<AclFilter, Self::Output>> {
         let answer = response.decode::<DeleteAclsRequest>()?;
         let outcomes = answer.filter_results.into_iter().map(|result| {
-            let deleted: Outcome<Vec<AclBinding>> = result.matching_acls.into_iter().map(read_deleted).collect();
+            let deleted: Outcome<Vec<AclBinding>> =
+                result.matching_acls.into_iter().map(read_deleted).collect();
             refusal(result.error_code, result.error_message).map_or(deleted, Err)
         });
         Ok(items.iter().map(|(filter, ())| filter.clone()).zip(outcomes).collect())

@@ -127,11 +127,7 @@ impl Operation for UpdateFeatures {
         Box::new(Plain::in_versions(request, 1..=2))
     }
 
-    fn read(
-        &self,
-        items: &[(String, FeatureUpdate)],
-        response: Response,
-    ) -> Result<Outcomes<String, ()>> {
+    fn read(&self, items: &[(String, FeatureUpdate)], response: Response) -> Result<Outcomes<String, ()>> {
         let version = response.version;
         let answer = response.decode::<UpdateFeaturesRequest>()?;
         // From version 2 (Kafka 4.0) all are changed or none, and only the whole has an outcome.

@@ -94,7 +94,13 @@ impl Operation for ListGroups {
 
     fn request(&self, _: &[(BrokerId, ())], _: Duration) -> Box<dyn Request> {
         let GroupFilter { states, types } = &self.filter;
-        let from = if !types.is_empty() { 5 } else if !states.is_empty() { 4 } else { 0 };
+        let from = if !types.is_empty() {
+            5
+        } else if !states.is_empty() {
+            4
+        } else {
+            0
+        };
         let request = ListGroupsRequest::default()
             .with_states_filter(states.iter().map(|state| text(&state.to_string())).collect())
             .with_types_filter(types.iter().map(|kind| text(&kind.to_string())).collect());

@@ -67,14 +67,15 @@ pub struct LogDirReplica {
 
 impl LogDir {
     fn read(result: DescribeLogDirsResult) -> (String, Self) {
-        let replicas = flatten(result.topics.into_iter().map(|topic| (topic.name, topic.partitions)), |replica| {
-            let described = LogDirReplica {
-                size_bytes: replica.partition_size,
-                offset_lag: replica.offset_lag,
-                is_future: replica.is_future_key,
-            };
-            (replica.partition_index, described)
-        });
+        let replicas =
+            flatten(result.topics.into_iter().map(|topic| (topic.name, topic.partitions)), |replica| {
+                let described = LogDirReplica {
+                    size_bytes: replica.partition_size,
+                    offset_lag: replica.offset_lag,
+                    is_future: replica.is_future_key,
+                };
+                (replica.partition_index, described)
+            });
         let described = Self {
             error: ErrorCode::from_wire(result.error_code),
             total_bytes: known(result.total_bytes),
@@ -150,9 +151,8 @@ impl Operation for AlterReplicaLogDirs {
         let answer = response.decode::<AlterReplicaLogDirsRequest>()?;
         let Some((first, _)) = items.first() else { return Ok(all(items, &Ok(()))) };
         let topics = answer.results.into_iter().map(|topic| (topic.topic_name, topic.partitions));
-        let moved = flatten(topics, |partition| {
-            (partition.partition_index, outcome(partition.error_code, None, ()))
-        });
+        let moved =
+            flatten(topics, |partition| (partition.partition_index, outcome(partition.error_code, None, ())));
         // All that is asked in one request is of one broker.
         Ok(moved.into_iter().map(|(at, outcome)| (Replica::new(at, first.broker), outcome)).collect())
     }

@@ -18,6 +18,7 @@ macro_rules! numbered {
             /// All that this client knows.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            #[allow(dead_code, reason = "some are only sent")]
             pub(crate) const fn from_wire(number: i8) -> Self {
                 match number {
                     $($number => Self::$variant,)*
@@ -25,6 +26,7 @@ macro_rules! numbered {
                 }
             }
 
+            #[allow(dead_code, reason = "some are only received")]
             pub(crate) const fn to_wire(self) -> i8 {
                 match self {
                     $(Self::$variant => $number,)*
@@ -65,6 +67,7 @@ macro_rules! worded {
             /// All that this client knows.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            #[allow(dead_code, reason = "some are only sent")]
             pub(crate) fn from_wire(word: &str) -> Self {
                 match word {
                     $($text => Self::$variant,)*
@@ -121,6 +124,8 @@ pub(crate) fn plain(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(unreachable_pub, reason = "the macro is for public types")]
+
     numbered! {
         /// For the test.
         Colour, "a colour" {

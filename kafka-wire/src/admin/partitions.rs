@@ -155,9 +155,10 @@ impl Operation for ElectLeaders {
     }
 
     fn request(&self, items: &[(TopicPartition, ())], timeout: Duration) -> Box<dyn Request> {
-        let topics = numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
-            TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(numbers)
-        });
+        let topics =
+            numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
+                TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(numbers)
+            });
         let request = election(self.election, timeout).with_topic_partitions(Some(topics.collect()));
         Box::new(Plain::in_versions(request, 1..=2))
     }

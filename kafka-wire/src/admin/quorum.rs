@@ -9,10 +9,10 @@ use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::messages::RemoveRaftVoterRequest;
 use crate::protocol::messages::add_raft_voter_request::{AddRaftVoterRequest, Listener};
 use crate::protocol::messages::describe_quorum_request::{DescribeQuorumRequest, PartitionData, TopicData};
 use crate::protocol::messages::describe_quorum_response::{Node, ReplicaState};
-use crate::protocol::messages::RemoveRaftVoterRequest;
 use crate::protocol::request::{Plain, Request, Response};
 use crate::types::{BrokerId, Uuid};
 

@@ -10,11 +10,11 @@ use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
+use crate::protocol::messages::StrBytes;
 use crate::protocol::messages::alter_client_quotas_request::{
     AlterClientQuotasRequest, EntityData, EntryData, OpData,
 };
 use crate::protocol::messages::describe_client_quotas_request::{ComponentData, DescribeClientQuotasRequest};
-use crate::protocol::messages::StrBytes;
 use crate::protocol::request::{Plain, Request, Response};
 
 /// For whom a quota holds: `user`, `client-id`, both, or `ip`; a name, or the default of all that have none of
@@ -169,11 +169,7 @@ impl Operation for AlterQuotas {
         Box::new(Plain::new(request))
     }
 
-    fn read(
-        &self,
-        _: &[(QuotaEntity, Self::Item)],
-        response: Response,
-    ) -> Result<Outcomes<QuotaEntity, ()>> {
+    fn read(&self, _: &[(QuotaEntity, Self::Item)], response: Response) -> Result<Outcomes<QuotaEntity, ()>> {
         let answer = response.decode::<AlterClientQuotasRequest>()?;
         let outcomes = answer.entries.into_iter().map(|entry| {
             let parts = entry.entity.into_iter().map(|part| (part.entity_type, part.entity_name));

@@ -17,9 +17,7 @@ use crate::protocol::messages::create_delegation_token_request::{
 use crate::protocol::messages::describe_delegation_token_request::{
     DescribeDelegationTokenOwner, DescribeDelegationTokenRequest,
 };
-use crate::protocol::messages::{
-    ExpireDelegationTokenRequest, RenewDelegationTokenRequest, StrBytes,
-};
+use crate::protocol::messages::{ExpireDelegationTokenRequest, RenewDelegationTokenRequest, StrBytes};
 use crate::protocol::request::{Plain, Request, Response};
 
 /// A delegation token. Whoever has its HMAC can use it: it is not shown by `Debug`.

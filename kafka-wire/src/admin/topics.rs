@@ -153,11 +153,7 @@ impl Operation for CreateTopics {
         Box::new(Plain::new(request))
     }
 
-    fn read(
-        &self,
-        _: &[(String, NewTopic)],
-        response: Response,
-    ) -> Result<Outcomes<String, CreatedTopic>> {
+    fn read(&self, _: &[(String, NewTopic)], response: Response) -> Result<Outcomes<String, CreatedTopic>> {
         let answer = response.decode::<CreateTopicsRequest>()?;
         let outcomes = answer.topics.into_iter().map(|mut topic| {
             let (name, code, message) =
@@ -283,9 +279,10 @@ impl Operation for CreatePartitions {
 
     fn request(&self, items: &[(String, NewPartitions)], timeout: Duration) -> Box<dyn Request> {
         let topics = items.iter().map(|(name, new)| {
-            let assignments = new.assignments.iter().map(|brokers| {
-                CreatePartitionsAssignment::default().with_broker_ids(broker_ids(brokers))
-            });
+            let assignments = new
+                .assignments
+                .iter()
+                .map(|brokers| CreatePartitionsAssignment::default().with_broker_ids(broker_ids(brokers)));
             let assignments = (!new.assignments.is_empty()).then(|| assignments.collect());
             CreatePartitionsTopic::default()
                 .with_name(topic_name(name))

@@ -206,9 +206,10 @@ impl Operation for DescribeProducers {
     }
 
     fn request(&self, items: &[(TopicPartition, ())], _: Duration) -> Box<dyn Request> {
-        let topics = numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
-            TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(numbers)
-        });
+        let topics =
+            numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
+                TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(numbers)
+            });
         Box::new(Plain::new(DescribeProducersRequest::default().with_topics(topics.collect())))
     }
 

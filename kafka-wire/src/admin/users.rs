@@ -17,8 +17,8 @@ use crate::protocol::messages::describe_user_scram_credentials_request::{
     DescribeUserScramCredentialsRequest, UserName,
 };
 use crate::protocol::request::{Plain, Request, Response};
-use crate::security::scram::{ITERATIONS_MAX, ITERATIONS_MIN, ScramHash};
 use crate::security::Secret;
+use crate::security::scram::{ITERATIONS_MAX, ITERATIONS_MIN, ScramHash};
 
 numbered! {
     /// A SCRAM mechanism.

@@ -107,8 +107,7 @@ impl OffsetLookup {
             if let Some((leader, _)) = core.cluster().leader(&item.partition) {
                 item.unknown_since = None;
                 let committed = item.isolation == Isolation::ReadCommitted;
-                let together =
-                    by_leader.entry((leader, committed, item.spec.first_version())).or_default();
+                let together = by_leader.entry((leader, committed, item.spec.first_version())).or_default();
                 together.entry(item.partition.clone()).or_insert(*id);
             } else if is_unknown(core, &item.partition) {
                 item.unknown_since.get_or_insert(now);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kafka_wire::config::{ConsumerConfig, OffsetReset};
 use kafka_wire::{
-    Admin, Consumer, ErrorCode, FetchedBatch, Isolation, NewTopic, OffsetSpec, Position, TopicPartition,
+    Admin, ConfigResource, Consumer, ErrorCode, FetchedBatch, Isolation, NewTopic, OffsetSpec, Position,
+    TopicPartition,
 };
 
 use super::failed;
@@ -56,7 +57,7 @@ pub(super) async fn ensure(admin: &Admin, topic: &str, brokers: usize) -> Result
     Ok(())
 }
 
-async fn describe(admin: &Admin, topic: &str) -> Result<Option<kafka_wire::Topic>> {
+async fn describe(admin: &Admin, topic: &str) -> Result<Option<kafka_wire::TopicDescription>> {
     let attempted = || format!("look at topic \"{topic}\" for the job's manifest");
     let described = admin.describe_topics([topic]).await.map_err(|error| failed(attempted(), error))?;
     match described.into_iter().next() {
@@ -72,7 +73,8 @@ async fn check(admin: &Admin, topic: &str, partitions: usize) -> Result<()> {
     if partitions != 1 {
         return Err(unfit(topic, format!("it has {partitions} partitions, and not one")));
     }
-    let described = admin.describe_configs([topic]).await.map_err(|error| failed(attempted(), error))?;
+    let described = admin.describe_configs([ConfigResource::topic(topic)]).await;
+    let described = described.map_err(|error| failed(attempted(), error))?;
     for (_, entries) in described {
         let entries = entries.map_err(|error| failed(attempted(), error))?;
         let policy = entries.into_iter().find(|entry| entry.name == "cleanup.policy");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kafka_wire::{Admin, ErrorCode, Isolation, OffsetSpec, Topic, TopicPartition};
+use kafka_wire::{Admin, ErrorCode, Isolation, OffsetSpec, TopicDescription, TopicPartition};
 
 use crate::commit::kafka::{admin, failed};
 use crate::engine::ack::{Position, SplitId, SplitState};
@@ -49,7 +49,7 @@ impl Opening {
         Ok(Prepared { topics: vec![(self.topic.to_string(), id)], splits })
     }
 
-    async fn describe(&self) -> Result<Topic> {
+    async fn describe(&self) -> Result<TopicDescription> {
         let attempted = || format!("read topic \"{}\"", self.topic);
         let described = self.admin.describe_topics([&*self.topic]).await;
         let described = described.map_err(|error| failed(attempted(), error))?;

@@ -198,13 +198,16 @@ fn read_consumer_member(member: consumer::Member) -> GroupMember {
         rack: member.rack_id.map(|rack| rack.to_string()),
         epoch: Some(member.member_epoch),
         subscribed_topics: member.subscribed_topic_names.iter().map(|topic| topic.to_string()).collect(),
-        subscribed_regex: member.subscribed_topic_regex.filter(|regex| !regex.is_empty()).map(|r| r.to_string()),
+        subscribed_regex: member
+            .subscribed_topic_regex
+            .filter(|regex| !regex.is_empty())
+            .map(|r| r.to_string()),
         assignment: partitions(member.assignment),
         target_assignment: Some(partitions(member.target_assignment)),
     }
 }
 
-fn partitions(topic: &StrBytes, numbers: Vec<i32>) -> impl Iterator<Item = TopicPartition> {
+fn partitions(topic: &StrBytes, numbers: Vec<i32>) -> impl Iterator<Item = TopicPartition> + use<> {
     let topic: Arc<str> = Arc::from(topic.as_str());
     numbers.into_iter().map(move |number| TopicPartition::new(Arc::clone(&topic), number))
 }

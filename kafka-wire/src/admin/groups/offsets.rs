@@ -4,7 +4,6 @@
 //! name, which is what is known here; every broker from 2.4 to 4.3 speaks one of those.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::wire::{
@@ -57,10 +56,11 @@ impl Operation for ListCommittedOffsets {
     fn read(&self, items: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
         let answer = response.decode::<OffsetFetchRequest>()?;
         let mut code = answer.error_code;
-        let mut found = flatten(answer.topics.into_iter().map(|topic| (topic.name, topic.partitions)), |at| {
-            let offset = committed(at.committed_offset, at.committed_leader_epoch, at.metadata);
-            (at.partition_index, outcome(at.error_code, None, offset))
-        });
+        let mut found =
+            flatten(answer.topics.into_iter().map(|topic| (topic.name, topic.partitions)), |at| {
+                let offset = committed(at.committed_offset, at.committed_leader_epoch, at.metadata);
+                (at.partition_index, outcome(at.error_code, None, offset))
+            });
         for group in answer.groups {
             code = if code == 0 { group.error_code } else { code };
             let topics = group.topics.into_iter().map(|topic| (topic.name, topic.partitions));
@@ -182,14 +182,15 @@ impl Operation for DeleteCommittedOffsets {
     }
 
     fn request(&self, items: &[(TopicPartition, ())], _: Duration) -> Box<dyn Request> {
-        let topics = numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
-            let partitions = numbers
-                .into_iter()
-                .map(|number| OffsetDeleteRequestPartition::default().with_partition_index(number));
-            OffsetDeleteRequestTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(partitions.collect())
-        });
+        let topics =
+            numbers_by_topic(items.iter().map(|(key, ())| key)).into_iter().map(|(topic, numbers)| {
+                let partitions = numbers
+                    .into_iter()
+                    .map(|number| OffsetDeleteRequestPartition::default().with_partition_index(number));
+                OffsetDeleteRequestTopic::default()
+                    .with_name(topic_name(topic))
+                    .with_partitions(partitions.collect())
+            });
         let request = OffsetDeleteRequest::default().with_topics(topics.collect());
         Box::new(Plain::new(request.with_group_id(GroupId(text(&self.group_id)))))
     }
@@ -204,9 +205,7 @@ impl Operation for DeleteCommittedOffsets {
             return Ok(all(items, &Err(refusal)));
         }
         let topics = answer.topics.into_iter().map(|topic| (topic.name, topic.partitions));
-        Ok(flatten(topics, |partition| {
-            (partition.partition_index, outcome(partition.error_code, None, ()))
-        }))
+        Ok(flatten(topics, |partition| (partition.partition_index, outcome(partition.error_code, None, ()))))
     }
 
     fn partition(key: &TopicPartition) -> Option<TopicPartition> {

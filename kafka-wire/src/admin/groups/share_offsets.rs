@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::admin::wire::{
-    all, by_topic, flatten, group_coordinator, known, one, outcome, refusal, text, topic_name,
+    all, by_topic, flatten, group_coordinator, known, outcome, refusal, text, topic_name,
 };
 use crate::admin::{Operation, Outcome, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
+use crate::protocol::messages::GroupId;
 use crate::protocol::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
 };
@@ -19,7 +20,6 @@ use crate::protocol::messages::delete_share_group_offsets_request::{
 use crate::protocol::messages::describe_share_group_offsets_request::{
     DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequestGroup,
 };
-use crate::protocol::messages::GroupId;
 use crate::protocol::request::{Plain, Request, Response};
 use crate::types::{LeaderEpoch, TopicPartition};
 
@@ -147,9 +147,9 @@ impl Operation for DeleteShareGroupOffsets {
     }
 
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        let topics = items
-            .iter()
-            .map(|(topic, ())| DeleteShareGroupOffsetsRequestTopic::default().with_topic_name(topic_name(topic)));
+        let topics = items.iter().map(|(topic, ())| {
+            DeleteShareGroupOffsetsRequestTopic::default().with_topic_name(topic_name(topic))
+        });
         let request = DeleteShareGroupOffsetsRequest::default().with_topics(topics.collect());
         Box::new(Plain::new(request.with_group_id(GroupId(text(&self.group_id)))))
     }
@@ -159,9 +159,10 @@ impl Operation for DeleteShareGroupOffsets {
         if let Some(refusal) = refusal(answer.error_code, answer.error_message) {
             return Ok(all(items, &Err(refusal)));
         }
-        let outcomes = answer.responses.into_iter().map(|topic| {
-            (topic.topic_name.to_string(), outcome(topic.error_code, topic.error_message, ()))
-        });
+        let outcomes = answer
+            .responses
+            .into_iter()
+            .map(|topic| (topic.topic_name.to_string(), outcome(topic.error_code, topic.error_message, ())));
         Ok(outcomes.collect())
     }
 }

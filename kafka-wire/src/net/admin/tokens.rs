@@ -51,7 +51,10 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::create_delegation_token`].
-    pub async fn describe_delegation_tokens(&self, owners: Option<Vec<String>>) -> Result<Vec<DelegationToken>> {
+    pub async fn describe_delegation_tokens(
+        &self,
+        owners: Option<Vec<String>>,
+    ) -> Result<Vec<DelegationToken>> {
         self.ask(DescribeTokens::new(owners.as_deref())?).await
     }
 }

@@ -33,7 +33,8 @@ impl Admin {
         &self,
         transactional_ids: impl IntoIterator<Item = T>,
     ) -> Result<Results<String, TransactionDescription>> {
-        self.run(DescribeTransactions, transactional_ids.into_iter().map(|id| (id.into(), ())).collect()).await
+        self.run(DescribeTransactions, transactional_ids.into_iter().map(|id| (id.into(), ())).collect())
+            .await
     }
 
     /// The producers that the leaders of partitions know of: those that wrote lately.

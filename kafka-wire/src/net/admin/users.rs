@@ -3,7 +3,9 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::{Admin, Results};
-use crate::admin::users::{AlterScramCredentials, DescribeScramCredentials, ScramChange, ScramCredentialInfo};
+use crate::admin::users::{
+    AlterScramCredentials, DescribeScramCredentials, ScramChange, ScramCredentialInfo,
+};
 use crate::error::Result;
 
 impl Admin {
