@@ -14,12 +14,18 @@ mod fetcher;
 mod group_offsets;
 mod lookup;
 mod machine;
+mod membership;
 #[cfg(test)]
 mod model;
+mod pattern;
 mod position;
+mod rebalance;
 mod session;
 
 pub use batch::FetchedBatch;
 pub(crate) use buffers::{SharedBuffers, Taken};
 pub(crate) use machine::{Command, ConsumerMachine};
+pub(crate) use membership::{Wanted, not_a_member};
+pub(crate) use pattern::TopicPattern;
 pub use position::{OffsetAndEpoch, Position};
+pub(crate) use rebalance::SharedRebalances;

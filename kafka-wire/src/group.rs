@@ -5,6 +5,7 @@
 //! one, where a member of the group divides the partitions, and that of KIP-848, where the coordinator does.
 
 pub(crate) mod assignor;
+pub(crate) mod classic;
 pub(crate) mod consumer_protocol;
 
 use std::collections::BTreeSet;

@@ -84,7 +84,10 @@ mod consumer;
 pub mod engine;
 mod error;
 mod error_code;
-#[allow(dead_code, reason = "driven by the handle, or by tests")]
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
+)]
 mod group;
 #[cfg(feature = "net")]
 mod net;
@@ -113,7 +116,7 @@ pub use group::GroupMembershipOperation;
 #[cfg(feature = "net")]
 pub use net::admin::{Admin, Results};
 #[cfg(feature = "net")]
-pub use net::consumer::Consumer;
+pub use net::consumer::{CloseOptions, Consumer, ConsumerBuilder, RebalanceListener};
 #[cfg(feature = "net")]
 pub use net::{DeliveryCallback, Producer, ProducerBuilder, TransactionalProducer};
 pub use producer::{

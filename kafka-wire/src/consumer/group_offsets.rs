@@ -1,19 +1,23 @@
-//! What a group has committed: OffsetCommit and OffsetFetch, without being a member of it.
+//! What a group has committed: OffsetCommit, as a member of it or as nobody in particular, and OffsetFetch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::buffers::Generation;
+use super::membership::Membership;
 use crate::cluster::CoordinatorKind;
 use crate::engine::{Core, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::group::MemberIdentity;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use crate::protocol::messages::{
-    ApiKey, GroupId, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, StrBytes, TopicName,
+    ApiKey, GroupId, Message as _, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, StrBytes,
+    TopicName,
 };
 use crate::protocol::request::{FrameBuilder, Plain, Request, Response};
 use crate::reply::Reply;
@@ -26,8 +30,8 @@ pub(crate) type Committed = Vec<(TopicPartition, Option<CommittedOffset>)>;
 enum Work {
     Commit(Vec<(TopicPartition, CommittedOffset)>, Reply<()>),
     Fetch(Vec<TopicPartition>, Reply<Committed>),
-    /// As `Fetch`, for the machine itself.
-    Start(Vec<TopicPartition>),
+    /// As `Fetch`, for the machine itself: partitions as they were assigned.
+    Start(Vec<(TopicPartition, Generation)>),
 }
 
 #[derive(Debug)]
@@ -37,7 +41,12 @@ struct Task {
     retry_at: Option<Instant>,
     failures: u32,
     last_error: Option<Error>,
+    /// As whom a commit was last sent.
+    sent_as: Option<MemberIdentity>,
 }
+
+/// What is committed for partitions, in their order, or why that is not known.
+pub(super) type Starts = (Vec<(TopicPartition, Generation)>, Result<Committed>);
 
 /// Commits and questions, one after the other, so that a repeated commit cannot overtake a later one.
 #[derive(Debug)]
@@ -47,7 +56,7 @@ pub(super) struct GroupOffsets {
     tasks: VecDeque<Task>,
     /// Of the first task.
     call: Option<Token>,
-    starts: VecDeque<(Vec<TopicPartition>, Result<Committed>)>,
+    starts: VecDeque<Starts>,
 }
 
 impl GroupOffsets {
@@ -75,16 +84,28 @@ impl GroupOffsets {
     }
 
     /// As [`committed`](Self::committed), answered by [`next_start`](Self::next_start).
-    pub(super) fn find_start(&mut self, partitions: Vec<TopicPartition>, give_up_at: Instant) {
+    pub(super) fn find_start(&mut self, partitions: Vec<(TopicPartition, Generation)>, give_up_at: Instant) {
         self.add(Work::Start(partitions), give_up_at);
     }
 
-    pub(super) fn next_start(&mut self) -> Option<(Vec<TopicPartition>, Result<Committed>)> {
+    pub(super) fn next_start(&mut self) -> Option<Starts> {
         self.starts.pop_front()
     }
 
     fn add(&mut self, work: Work, give_up_at: Instant) {
-        self.tasks.push_back(Task { work, give_up_at, retry_at: None, failures: 0, last_error: None });
+        self.tasks.push_back(Task {
+            work,
+            give_up_at,
+            retry_at: None,
+            failures: 0,
+            last_error: None,
+            sent_as: None,
+        });
+    }
+
+    /// Whether there are commits that are not answered yet.
+    pub(super) fn is_committing(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task.work, Work::Commit(..)))
     }
 
     /// When [`drive`](Self::drive) is due.
@@ -97,7 +118,7 @@ impl GroupOffsets {
     }
 
     /// Sends the next task, and gives up those that have waited too long.
-    pub(super) fn drive(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn drive(&mut self, now: Instant, membership: &Membership, core: &mut Core) {
         while self.call.is_none() {
             let Some(task) = self.tasks.front_mut() else { return };
             let Some(group) = self.group.clone() else {
@@ -115,6 +136,16 @@ impl GroupOffsets {
                 return;
             }
             task.retry_at = None;
+            if let Work::Commit(offsets, _) = &task.work {
+                // Asked each time: it may have lost them since the last.
+                match membership.commits_as(offsets.iter().map(|(partition, _)| partition)) {
+                    Ok(identity) => task.sent_as = identity,
+                    Err(error) => {
+                        self.finish(Err(error));
+                        continue;
+                    }
+                }
+            }
             let request = task.request(&group, self.require_stable);
             let to = Target::Coordinator { kind: CoordinatorKind::Group, key: group };
             let timeout = core.config().request_timeout.min(task.give_up_at - now);
@@ -137,7 +168,7 @@ impl GroupOffsets {
         let task = self.tasks.front_mut()?;
         let outcome = result.and_then(|response| task.read(response));
         match outcome {
-            Err(error) if error.is_retriable() => {
+            Err(error) if error.is_retriable() || task.awaits_rebalance(&error) => {
                 if let Some(group) = &self.group
                     && is_about_the_coordinator(&error)
                 {
@@ -171,10 +202,18 @@ impl Task {
                     .with_group_id(group)
                     .with_generation_id_or_member_epoch(-1)
                     .with_topics(commit_topics(offsets));
-                Box::new(Plain::new(request))
+                let Some(identity) = &self.sent_as else { return Box::new(Plain::new(request)) };
+                let text = |id: &Arc<str>| StrBytes::from_string(id.to_string());
+                let request = request
+                    .with_generation_id_or_member_epoch(identity.generation)
+                    .with_member_id(text(&identity.member_id))
+                    .with_group_instance_id(identity.instance_id.as_ref().map(text));
+                // The first version that knows instances.
+                let oldest = if identity.instance_id.is_some() { 7 } else { 1 };
+                Box::new(Plain::in_versions(request, oldest..=OffsetCommitRequest::VERSIONS.max))
             }
-            Work::Fetch(partitions, _) | Work::Start(partitions) => {
-                let topics = Some(fetch_topics(partitions));
+            Work::Fetch(..) | Work::Start(_) => {
+                let topics = Some(fetch_topics(&self.asked()));
                 let request = OffsetFetchRequest::default().with_group_id(group).with_topics(topics);
                 Box::new(FetchOffsets { request, require_stable })
             }
@@ -195,10 +234,27 @@ impl Task {
                 }
                 Ok(Vec::new())
             }
-            Work::Fetch(partitions, _) | Work::Start(partitions) => {
-                read_committed(partitions, &response.decode::<OffsetFetchRequest>()?)
+            Work::Fetch(..) | Work::Start(_) => {
+                read_committed(&self.asked(), &response.decode::<OffsetFetchRequest>()?)
             }
         }
+    }
+
+    /// The partitions whose offsets are asked for.
+    fn asked(&self) -> Vec<TopicPartition> {
+        match &self.work {
+            Work::Commit(..) => Vec::new(),
+            Work::Fetch(partitions, _) => partitions.clone(),
+            Work::Start(partitions) => partitions.iter().map(|(partition, _)| partition.clone()).collect(),
+        }
+    }
+
+    /// Whether the group is between two generations, and the commit comes into the next if the partitions are still
+    /// this member's then.
+    fn awaits_rebalance(&self, error: &Error) -> bool {
+        let codes =
+            [ErrorCode::REBALANCE_IN_PROGRESS, ErrorCode::ILLEGAL_GENERATION, ErrorCode::STALE_MEMBER_EPOCH];
+        self.sent_as.is_some() && error.code().is_some_and(|code| codes.contains(&code))
     }
 
     fn timed_out(&self, group: &str, core: &Core) -> Error {

@@ -17,11 +17,14 @@ use super::group_offsets::{Committed, GroupOffsets};
 use super::lookup::{
     LookupId, OffsetLookup, UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic,
 };
+use super::membership::{Membership, Wanted};
 use super::position::{OffsetAndEpoch, Position};
+use super::rebalance::SharedRebalances;
 use crate::cluster::Topic;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::GroupMembershipOperation;
 use crate::protocol::request::Response;
 use crate::reply::Reply;
 use crate::time::WallClock;
@@ -46,6 +49,20 @@ pub(crate) enum Command {
     ListOffsets(Vec<(TopicPartition, OffsetSpec)>, Isolation, Reply<Listed>),
     Commit(Vec<(TopicPartition, CommittedOffset)>, Reply<()>),
     Committed(Vec<TopicPartition>, Reply<Committed>),
+    /// Be a member of the group, and read what it assigns.
+    Subscribe(Wanted),
+    /// Be none any more, once what was asked to be committed before this is.
+    Unsubscribe,
+    /// The application has let go of what it was told to; the same goes for commits.
+    LetGo,
+    /// The application has polled, which was waited for.
+    Polled,
+    /// Commit what was asked for, end the membership, and finish, by then at the latest.
+    Close {
+        deadline: Instant,
+        operation: GroupMembershipOperation,
+        reply: Reply<()>,
+    },
     /// Describe a topic.
     Describe(Arc<str>, Reply<Topic>),
 }
@@ -83,6 +100,7 @@ pub(crate) struct ConsumerMachine {
     fetcher: Fetcher,
     lookup: OffsetLookup,
     group_offsets: GroupOffsets,
+    membership: Membership,
     purposes: HashMap<LookupId, Purpose>,
     questions: BTreeMap<u64, Question>,
     last_question: u64,
@@ -108,6 +126,7 @@ impl ConsumerMachine {
             fetcher: Fetcher::new(Arc::clone(&config), buffers.clone()),
             lookup: OffsetLookup::new(),
             group_offsets: GroupOffsets::new(config.group_id.as_deref().map(Arc::from), require_stable),
+            membership: Membership::new(Arc::clone(&config)),
             config,
             clock,
             buffers,
@@ -121,19 +140,26 @@ impl ConsumerMachine {
         }
     }
 
+    /// Where the application learns of rebalances.
+    pub(crate) fn rebalances(&self) -> SharedRebalances {
+        self.membership.shared().clone()
+    }
+
     /// Brings everything forward as far as it goes now.
     fn drive(&mut self, now: Instant, core: &mut Core) {
+        self.membership.drive(now, self.group_offsets.is_committing(), core);
         self.assignment.fire(now);
         self.refresh(now, core);
         self.describe_topics(now, core);
         self.start_partitions(now, core);
         self.lookup.drive(now, core);
-        self.group_offsets.drive(now, core);
+        self.group_offsets.drive(now, &self.membership, core);
         while self.take_answers(now, core) {
             self.start_partitions(now, core);
             self.lookup.drive(now, core);
         }
         self.fetcher.drive(now, &mut self.assignment, core);
+        self.membership.publish(&self.buffers);
     }
 
     /// Where a partition goes on that has no position, or lost it; `None`: not at all.
@@ -183,7 +209,7 @@ impl ConsumerMachine {
                         Position::End => OffsetSpec::Latest,
                         Position::Timestamp(timestamp_ms) => OffsetSpec::Timestamp(timestamp_ms),
                         Position::Committed | Position::Offset { .. } => {
-                            committed.push(p);
+                            committed.push((p, generation));
                             continue;
                         }
                     };
@@ -229,7 +255,7 @@ impl ConsumerMachine {
             self.found_committed(now, &partitions, result);
         }
         if any {
-            self.group_offsets.drive(now, core);
+            self.group_offsets.drive(now, &self.membership, core);
         }
         any
     }
@@ -272,21 +298,24 @@ impl ConsumerMachine {
         }
     }
 
-    fn found_committed(&mut self, now: Instant, partitions: &[TopicPartition], result: Result<Committed>) {
-        match result {
-            Ok(committed) => {
-                for (partition, committed) in committed {
-                    self.start_at_committed(now, &partition, committed);
+    fn found_committed(
+        &mut self,
+        now: Instant,
+        partitions: &[(TopicPartition, Generation)],
+        result: Result<Committed>,
+    ) {
+        for (index, (partition, generation)) in partitions.iter().enumerate() {
+            // It may have been assigned anew since: then more may have been committed, too.
+            let is_current = |assigned: &&mut Assigned| {
+                assigned.generation == *generation && matches!(assigned.state, State::LookingUp)
+            };
+            let Some(assigned) = self.assignment.get_mut(partition).filter(is_current) else { continue };
+            match &result {
+                Ok(committed) => {
+                    let committed = committed.get(index).and_then(|(_, committed)| committed.clone());
+                    self.start_at_committed(now, partition, committed);
                 }
-            }
-            Err(error) => {
-                for partition in partitions {
-                    if let Some(assigned) = self.assignment.get_mut(partition)
-                        && matches!(assigned.state, State::LookingUp)
-                    {
-                        assigned.fail(&self.buffers, partition, error.clone());
-                    }
-                }
+                Err(error) => assigned.fail(&self.buffers, partition, error.clone()),
             }
         }
     }
@@ -299,9 +328,6 @@ impl ConsumerMachine {
     ) {
         let reset = self.reset_position(now);
         let Some(assigned) = self.assignment.get_mut(partition) else { return };
-        if !matches!(assigned.state, State::LookingUp) {
-            return; // It was assigned anew since.
-        }
         match (committed, reset) {
             (Some(committed), _) => {
                 let at = OffsetAndEpoch { offset: committed.offset, leader_epoch: committed.leader_epoch };
@@ -415,7 +441,8 @@ impl ConsumerMachine {
         }
         for TopicPartition { topic, .. } in partitions {
             let still_read = self.assignment.has_topic(topic);
-            let still_asked = self.lookup.topics().any(|other| other == topic)
+            let still_asked = self.membership.watches(topic)
+                || self.lookup.topics().any(|other| other == topic)
                 || self.descriptions.iter().any(|description| description.topic == *topic);
             if !still_read && !still_asked {
                 core.unwatch_topics([&**topic]);
@@ -452,6 +479,13 @@ impl Role for ConsumerMachine {
                 let give_up_at = now + core.config().default_api_timeout;
                 self.group_offsets.committed(partitions, give_up_at, reply);
             }
+            Command::Subscribe(wanted) => self.membership.subscribe(now, wanted, core),
+            Command::Unsubscribe => self.membership.unsubscribe(core),
+            Command::LetGo => self.membership.let_go(),
+            Command::Polled => {}
+            Command::Close { deadline, operation, reply } => {
+                self.membership.close(deadline, operation, reply);
+            }
             Command::Describe(topic, reply) => {
                 self.descriptions.push(Description { topic, asked_at: now, unknown_since: None, reply });
             }
@@ -465,6 +499,7 @@ impl Role for ConsumerMachine {
             return self.drive(now, core);
         };
         let result = self.lookup.handle_response(now, token, result, core);
+        let result = result.and_then(|result| self.membership.handle_response(now, token, result, core));
         if let Some(result) = result {
             self.group_offsets.handle_response(now, token, result, core);
         }
@@ -493,11 +528,12 @@ impl Role for ConsumerMachine {
             self.fetcher.poll_timeout(),
             self.lookup.poll_timeout(),
             self.group_offsets.poll_timeout(),
+            self.membership.poll_timeout(),
         ];
         own.into_iter().chain(describing).flatten().min()
     }
 
     fn is_closed(&self) -> bool {
-        false // It ends when its handle is dropped, which stops the driver.
+        self.membership.is_closed() // Otherwise it ends with its handle, which stops the driver.
     }
 }

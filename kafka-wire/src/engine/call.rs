@@ -43,6 +43,18 @@ pub enum Lane {
     Control,
     /// Calls to coordinators.
     Coordinator,
+    /// JoinGroup and SyncGroup, which wait in the coordinator for other members: commits and heartbeats pass them.
+    Membership,
+}
+
+impl Lane {
+    /// Over which connection to a coordinator.
+    pub(super) fn to_coordinator(api: ApiKey) -> Self {
+        match api {
+            ApiKey::JoinGroup | ApiKey::SyncGroup => Self::Membership,
+            _ => Self::Coordinator,
+        }
+    }
 }
 
 /// A call until it is answered.

@@ -16,6 +16,7 @@ use crate::cluster::{Cluster, CoordinatorKind};
 use crate::config::{ClientConfig, HostPort};
 use crate::connection::{Connection, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::messages::ApiKey;
 use crate::protocol::request::{Request, Response};
 use crate::protocol::versions::VersionTable;
 use crate::security::Exchange;
@@ -149,7 +150,7 @@ impl Core {
 
     /// Which versions and features a broker has, while one of its connections is up.
     pub fn versions(&self, broker: BrokerId) -> Option<&VersionTable> {
-        let lanes = [Lane::Control, Lane::Coordinator, Lane::Data, Lane::Fetch];
+        let lanes = [Lane::Control, Lane::Coordinator, Lane::Data, Lane::Fetch, Lane::Membership];
         lanes.into_iter().find_map(|lane| {
             let slot = self.pool.slots.get(&SlotKey { endpoint: Endpoint::Broker(broker), lane })?;
             slot.link.as_ref()?.connection.versions()
@@ -389,8 +390,8 @@ impl Core {
         for _ in 0..self.unrouted.len() {
             let Some(token) = self.unrouted.pop_front() else { return };
             let Some(call) = self.calls.get(&token) else { continue };
-            let target = call.target.clone();
-            match self.route(now, &target) {
+            let (target, api) = (call.target.clone(), call.api);
+            match self.route(now, &target, api) {
                 Some(key) => self.pool.slot(key).waiting.push_back(token),
                 None => {
                     self.unrouted.push_back(token);
@@ -403,7 +404,7 @@ impl Core {
     }
 
     /// Which connection serves `target`; `None` while that is not known, and is being found out.
-    fn route(&mut self, now: Instant, target: &Target) -> Option<SlotKey> {
+    fn route(&mut self, now: Instant, target: &Target, api: ApiKey) -> Option<SlotKey> {
         let (endpoint, lane) = match target {
             Target::Any => {
                 let servers = self.config.bootstrap_servers.len();
@@ -424,7 +425,7 @@ impl Core {
                 (Endpoint::Broker(*id), *lane)
             }
             Target::Coordinator { kind, key } => match self.cluster.coordinator(*kind, key) {
-                Some(id) => (Endpoint::Broker(id), Lane::Coordinator),
+                Some(id) => (Endpoint::Broker(id), Lane::to_coordinator(api)),
                 None => {
                     self.find_coordinator(now, *kind, key);
                     return None;

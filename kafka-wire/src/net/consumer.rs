@@ -1,3 +1,7 @@
+mod builder;
+mod group;
+mod listener;
+
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
@@ -5,6 +9,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use self::builder::ConsumerBuilder;
+pub use self::group::CloseOptions;
+use self::group::GroupSide;
+pub use self::listener::RebalanceListener;
 use super::driver::{self, DriverHandle};
 use super::signal::{Mailbox, Signal};
 use crate::cluster::Topic;
@@ -46,7 +54,7 @@ use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPa
 pub struct Consumer {
     buffers: SharedBuffers,
     mailbox: Mailbox<Command>,
-    has_group: bool,
+    group: GroupSide,
     limits: Limits,
     max_poll_records: Option<usize>,
     /// Ends the thread when the handle is dropped.
@@ -54,7 +62,13 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer that reads nothing yet: see [`assign`](Self::assign). Does not wait for a broker.
+    /// Makes a consumer in a chain of calls: `Consumer::builder().bootstrap(…).group(…).subscribe([…]).build()`.
+    pub fn builder() -> ConsumerBuilder {
+        ConsumerBuilder::default()
+    }
+
+    /// A consumer that reads nothing yet: see [`subscribe`](Self::subscribe) and
+    /// [`assign`](Self::assign). Does not wait for a broker.
     ///
     /// # Errors
     /// `Config` or `Unsupported` when TLS cannot be set up, `Network` when the thread cannot be started.
@@ -62,11 +76,12 @@ impl Consumer {
         let buffers = SharedBuffers::new(config.queued_max_bytes);
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
-        let (client, has_group) = (config.client.clone(), config.group_id.is_some());
-        let max_poll_records = config.max_poll_records;
-        let machine = ConsumerMachine::new(config, wall_clock(), buffers.clone());
+        config.group.check()?;
+        let (client, max_poll_records) = (config.client.clone(), config.max_poll_records);
+        let machine = ConsumerMachine::new(config.clone(), wall_clock(), buffers.clone());
+        let group = GroupSide::new(&config, machine.rebalances());
         let driver = driver::spawn("tidewater-consumer", &client, machine, feed, signal)?;
-        Ok(Self { buffers, mailbox, has_group, limits: Limits::DEFAULT, max_poll_records, _driver: driver })
+        Ok(Self { buffers, mailbox, group, limits: Limits::DEFAULT, max_poll_records, _driver: driver })
     }
 
     /// A consumer as a `kafka.properties` file describes it.
@@ -81,8 +96,9 @@ impl Consumer {
     /// what is buffered of it, is forgotten.
     ///
     /// # Errors
-    /// `Usage` for a negative offset, `Config` for a committed position without `group.id`.
+    /// `Usage` for a negative offset or while subscribed, `Config` for a committed position without `group.id`.
     pub fn assign(&mut self, partitions: impl IntoIterator<Item = (TopicPartition, Position)>) -> Result<()> {
+        self.group.check_is_manual()?;
         let partitions = self.check(partitions)?;
         let before: Vec<TopicPartition> = self.buffers.lock().assignment().cloned().collect();
         self.incremental_unassign(before)?;
@@ -97,6 +113,7 @@ impl Consumer {
         &mut self,
         partitions: impl IntoIterator<Item = (TopicPartition, Position)>,
     ) -> Result<()> {
+        self.group.check_is_manual()?;
         let partitions = self.check(partitions)?;
         self.start(partitions)
     }
@@ -104,12 +121,16 @@ impl Consumer {
     /// Reads these partitions no longer; what is buffered of them is forgotten.
     ///
     /// # Errors
-    /// `Closed`.
+    /// `Usage` while subscribed; `Closed`.
     pub fn incremental_unassign(
         &mut self,
         partitions: impl IntoIterator<Item = TopicPartition>,
     ) -> Result<()> {
-        let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
+        self.group.check_is_manual()?;
+        self.forget(partitions.into_iter().collect())
+    }
+
+    fn forget(&self, partitions: Vec<TopicPartition>) -> Result<()> {
         let mut buffers = self.buffers.lock();
         for partition in &partitions {
             buffers.unassign(partition);
@@ -187,6 +208,7 @@ impl Consumer {
     /// # Cancel safety
     /// A batch is either returned or stays: nothing is lost when the future is dropped.
     pub async fn poll(&mut self, timeout: Duration) -> Result<FetchedBatch> {
+        let _waiting = self.group.wait_guard();
         let mut deadline = None;
         poll_fn(|context| {
             if let Poll::Ready(batch) = self.poll_records(context) {
@@ -217,6 +239,7 @@ impl Consumer {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn poll_blocking(&mut self, timeout: Duration) -> Result<FetchedBatch> {
+        let _waiting = self.group.wait_guard();
         if let Poll::Ready(batch) = self.poll_records(&mut Context::from_waker(Waker::noop())) {
             return batch;
         }
@@ -245,10 +268,18 @@ impl Consumer {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<FetchedBatch>> {
-        let mut buffers = self.buffers.lock();
-        let Some(taken) = buffers.take() else {
-            buffers.register(context.waker());
-            return Poll::Pending;
+        let (taken, mut buffers) = loop {
+            self.before_poll()?;
+            let mut buffers = self.buffers.lock();
+            match buffers.take() {
+                Some(taken) => break (taken, buffers),
+                None => buffers.register(context.waker()),
+            }
+            drop(buffers);
+            // A rebalance that came before the waker was there woke nobody.
+            if !self.group.waits() {
+                return Poll::Pending;
+            }
         };
         let room = buffers.take_room_wanted();
         drop(buffers);
@@ -336,11 +367,13 @@ impl Consumer {
         self.mailbox.ask(|reply| Command::ListOffsets(wanted, isolation, reply)).await
     }
 
-    /// Commits the positions for the group, as a consumer that is not a member of it.
+    /// Commits the positions for the group: all that was handed out is done with. As its member when subscribed,
+    /// otherwise as nobody in particular. A rebalance is waited for where the partitions stay this member's.
     ///
     /// # Errors
-    /// `Config` without `group.id`; a broker's refusal, as when the group has members; `Timeout` after
-    /// `default.api.timeout.ms`: then it may have been committed.
+    /// `Config` without `group.id`; `UNKNOWN_MEMBER_ID` when partitions have gone to others, whatever the reason; a
+    /// broker's refusal, as when the group has members and this is none; `Timeout` after `default.api.timeout.ms`: then
+    /// it may have been committed.
     pub async fn commit(&self) -> Result<()> {
         let positions = self.positions().into_iter().map(|(partition, at)| (partition, at.into()));
         self.commit_offsets(positions).await
@@ -395,7 +428,7 @@ impl Consumer {
                 let attempted = format!("read from offset {offset}");
                 Err(Error::new(ErrorKind::Usage, attempted).with_partition(partition))
             }
-            Position::Committed if !self.has_group => {
+            Position::Committed if !self.group.has_group() => {
                 let error = Error::new(ErrorKind::Config, "start at a committed offset without a group.id");
                 Err(error.with_partition(partition).with_hint("set group.id"))
             }
@@ -431,6 +464,19 @@ fn now() -> Instant {
 fn wall_clock() -> WallClock {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallClock::new(Instant::now(), i64::try_from(wall.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Runs a future on this thread.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 struct Unpark(Thread);

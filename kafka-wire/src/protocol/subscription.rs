@@ -18,7 +18,7 @@ use crate::types::TopicPartition;
 const VERSION: i16 = 3;
 
 /// What a member wants, as it tells the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionData {
     /// The topics that it is subscribed to.
     pub topics: Vec<Arc<str>>,
@@ -206,7 +206,7 @@ mod tests {
         fn subscriptions_are_what_another_implementation_writes_and_reads(ours in subscription()) {
             let bytes = ours.encode().unwrap();
             prop_assert_eq!(&bytes, &in_version(&reference(&ours), VERSION));
-            prop_assert_eq!(SubscriptionData::decode(&bytes).unwrap(), ours.clone());
+            prop_assert_eq!(&SubscriptionData::decode(&bytes).unwrap(), &ours);
             // What an older member says of it.
             let old = SubscriptionData { rack: None, ..ours };
             prop_assert_eq!(&SubscriptionData::decode(&in_version(&reference(&old), 2)).unwrap(), &old);
@@ -220,7 +220,7 @@ mod tests {
         fn assignments_are_what_another_implementation_reads(partitions in partitions()) {
             let ours = AssignmentData { partitions, user_data: None };
             let bytes = ours.encode().unwrap();
-            prop_assert_eq!(AssignmentData::decode(&bytes).unwrap(), ours.clone());
+            prop_assert_eq!(&AssignmentData::decode(&bytes).unwrap(), &ours);
             let read = ConsumerProtocolAssignment::decode(&mut bytes.slice(2..), VERSION).unwrap();
             let read = read.assigned_partitions.into_iter().flat_map(|topic: AssignedTopic| {
                 let name: Arc<str> = Arc::from(topic.topic.0.as_str());
