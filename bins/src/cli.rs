@@ -9,6 +9,8 @@ mod perf;
 mod produce;
 mod run;
 mod topic;
+mod verifiable;
+mod verifiable_producer;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,8 @@ enum Command {
     Produce(produce::Options),
     /// Read records and print them.
     Consume(consume::Options),
+    /// Write numbers and tell the fate of each: Kafka's own contract for a producer under test.
+    VerifiableProducer(verifiable_producer::Options),
     /// Measure the client against a broker; prints one line of JSON.
     Perf {
         #[command(subcommand)]
@@ -76,6 +80,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Topic(options) => topic::run(options),
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
+        Command::VerifiableProducer(options) => verifiable_producer::run(options),
         Command::Perf { command } => Ok(perf::run(&command)?),
     }
 }

@@ -1,12 +1,13 @@
 //! `tidewater perf`: what the client costs, as one line of JSON that compares with that of other clients.
 
 mod consume;
+mod latency;
 mod payload;
 mod produce;
 mod usage;
 
 use clap::{Args, Subcommand, ValueEnum};
-use kafka_wire::Result;
+use kafka_wire::{Error, ErrorKind, Result};
 
 /// What to measure.
 #[derive(Subcommand)]
@@ -15,6 +16,8 @@ pub(super) enum Command {
     Produce(Options),
     /// Read records from the start of a topic, checksums on, and look at each key and value.
     Consume(Options),
+    /// Send records at a steady rate and read them back: how old each is when it is read, in microseconds.
+    Latency(Options),
 }
 
 /// The options of all measurements; those that make no difference to one are accepted by it.
@@ -67,7 +70,16 @@ pub(super) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
+        Command::Latency(options) => latency::run(options),
     }
+}
+
+/// Runs what is async; the clients have threads of their own.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime =
+        runtime.map_err(|cause| Error::new(ErrorKind::Network, "start a runtime").with_cause(cause))?;
+    runtime.block_on(future)
 }
 
 impl Codec {

@@ -1,7 +1,8 @@
 //! The examples, as their readers run them.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::harness::{Cluster, Run, run_command};
@@ -26,6 +27,30 @@ fn example(name: &str, argument: &str) -> Run {
     let mut command = Command::new(folder().join(name));
     command.arg(argument);
     run_command(command, "")
+}
+
+#[test]
+fn j1_tells_topic_and_offset_of_each_record() {
+    let cluster = Cluster::with_topics(&[("test", 1)]);
+    let expected: String = (0..100).map(|offset| format!("test {offset}\n")).collect();
+    assert_eq!(example("j1_producer", &cluster.bootstrap).ok(), expected);
+    let mut written: Vec<_> = (0..100).map(|i| format!("{i}=value{i}")).collect();
+    written.sort();
+    assert_eq!(cluster.read("test", "%k=%v"), written);
+}
+
+#[test]
+fn j6_passes_on_what_comes_after_its_start() {
+    let cluster = Cluster::with_topics(&[("input", 2), ("output", 1)]);
+    cluster.run(&["produce", "input"], "too early\n").ok();
+    let mut command = Command::new(folder().join("j6_source_sink"));
+    let mut child = command.args([&cluster.bootstrap, "3"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "reading\n");
+    cluster.run(&["produce", "input"], "a\nb\nc\n").ok();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(cluster.read("output", "%v"), ["a", "b", "c"]);
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod harness;
 mod jobs;
 mod records;
 mod topics;
+mod verifiable;

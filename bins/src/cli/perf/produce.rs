@@ -29,10 +29,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
         bytes += (key.len() + value.len()) as u64;
         last = Some(producer.enqueue_blocking(Record::to(&options.topic).key(key).value(value))?);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime =
-        runtime.map_err(|cause| Error::new(ErrorKind::Network, "start a runtime").with_cause(cause))?;
-    runtime.block_on(producer.flush());
+    super::block_on(async {
+        producer.flush().await;
+        Ok(())
+    })?;
     let ok = acknowledged.load(Ordering::Relaxed);
     work.report("produce", ok, bytes);
     if ok == options.records {

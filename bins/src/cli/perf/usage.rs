@@ -16,10 +16,15 @@ impl Work {
     }
 
     /// Prints the line for `ok` records of `bytes` in all.
-    #[allow(clippy::print_stdout, reason = "the result")]
     pub(super) fn report(&self, mode: &str, ok: u64, bytes: u64) {
+        self.report_with(mode, ok, bytes, &[]);
+    }
+
+    /// As [`Self::report`], with `more` figures.
+    #[allow(clippy::print_stdout, reason = "the result")]
+    pub(super) fn report_with(&self, mode: &str, ok: u64, bytes: u64, more: &[(&str, u64)]) {
         let work_s = self.0.elapsed().as_secs_f64();
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "mode": mode,
             "ok": ok,
             "bytes": bytes,
@@ -28,6 +33,9 @@ impl Work {
             "rss_mib": rounded(peak_rss_mib().unwrap_or(0.0)),
             "records_per_s": (ok as f64 / work_s).round(),
         });
+        for (name, figure) in more {
+            line[*name] = (*figure).into();
+        }
         println!("{line}");
     }
 }

@@ -1,0 +1,105 @@
+//! The programs of Kafka's test contract, and the measurements, as their drivers call them.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Cluster, command, run};
+
+fn events(stdout: &str) -> Vec<Value> {
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["name"] == name).collect()
+}
+
+#[test]
+fn the_verifiable_producer_tells_the_fate_of_each_number() {
+    let cluster = Cluster::with_topics(&[("t", 1)]);
+    let fixed = ["verifiable-producer", "--topic", "t", "--max-messages", "5"];
+    let more =
+        ["--value-prefix", "7", "--repeating-keys", "2", "--acks", "1", "--message-create-time", "1000"];
+    let at = ["--broker-list", &cluster.bootstrap];
+    let stdout = run(&[&fixed[..], &more, &at].concat(), "").ok();
+    assert!(stdout.starts_with("{\"timestamp\":"), "{stdout}");
+    let events = events(&stdout);
+    let names: Vec<_> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
+    let success = "producer_send_success";
+    assert_eq!(
+        names,
+        ["startup_complete", success, success, success, success, success, "shutdown_complete", "tool_data"]
+    );
+    let second = named(&events, success)[1];
+    assert_eq!((&second["key"], &second["value"]), (&Value::from("1"), &Value::from("7.1")));
+    assert_eq!(
+        (&second["topic"], &second["partition"], &second["offset"]),
+        (&"t".into(), &0.into(), &1.into())
+    );
+    let totals = &events[7];
+    assert_eq!(
+        (&totals["sent"], &totals["acked"], &totals["target_throughput"]),
+        (&5.into(), &5.into(), &(-1).into())
+    );
+    assert!(totals["avg_throughput"].as_f64().unwrap() > 0.0);
+    assert_eq!(cluster.read("t", "%k=%v"), ["0=7.0", "0=7.2", "0=7.4", "1=7.1", "1=7.3"]);
+    assert!(cluster.ok(&["consume", "t", "-e", "-f", "%T\\n"]).starts_with("1000\n"));
+}
+
+#[test]
+fn the_verifiable_producer_tells_what_failed() {
+    let cluster = Cluster::with_topics(&[]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "max.block.ms=100\nacks=all\n").unwrap();
+    let config = ["--producer.config", file.path().to_str().unwrap()];
+    let fixed = ["verifiable-producer", "--topic", "missing", "--max-messages", "1"];
+    let at = ["--bootstrap-server", &cluster.bootstrap];
+    let events = events(&run(&[&fixed[..], &config, &at].concat(), "").ok());
+    let failed = named(&events, "producer_send_error")[0];
+    assert_eq!(
+        (&failed["topic"], &failed["value"], &failed["key"]),
+        (&"missing".into(), &"0".into(), &Value::Null)
+    );
+    assert!(failed["message"].as_str().unwrap().contains("UNKNOWN_TOPIC_OR_PARTITION"), "{failed}");
+    assert_eq!(named(&events, "tool_data")[0]["acked"], 0);
+}
+
+#[test]
+fn the_verifiable_producer_ends_by_sigterm_with_everything_told() {
+    let cluster = Cluster::with_topics(&[("t", 3)]);
+    let mut producer = command(&[
+        "verifiable-producer",
+        "--topic",
+        "t",
+        "--bootstrap-server",
+        &cluster.bootstrap,
+        "--throughput",
+        "500",
+    ]);
+    let mut child = producer.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut told: Vec<_> = lines.by_ref().take(20).map(Result::unwrap).collect();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    told.extend(lines.map(Result::unwrap));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let events = events(&told.join("\n"));
+    let totals = events.last().unwrap();
+    assert_eq!(totals["sent"], totals["acked"]);
+    let successes = named(&events, "producer_send_success").len();
+    assert_eq!(
+        (totals["acked"].as_u64(), cluster.read("t", "%v").len()),
+        (Some(successes as u64), successes)
+    );
+}
+
+#[test]
+fn latency_is_measured_for_every_record() {
+    let cluster = Cluster::with_topics(&[("t", 2)]);
+    let flags = ["--records", "200", "--rate", "20000", "--linger-ms", "0", "--partitions", "2"];
+    let stdout = cluster.run(&[&["perf", "latency", "--topic", "t"][..], &flags].concat(), "").ok();
+    let figures: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&figures["ok"], &figures["bytes"]), (&200.into(), &20_000.into()));
+    let of = |name: &str| figures[name].as_u64().unwrap();
+    assert!(0 < of("p50_us") && of("p50_us") <= of("p99_us") && of("p99_us") <= of("p999_us"), "{figures}");
+}
