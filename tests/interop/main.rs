@@ -10,6 +10,8 @@ mod jobs;
 mod kills;
 mod producer_faults;
 mod protocol;
+mod sasl;
+mod secured;
 mod support;
 mod tls;
 mod transactions;

@@ -340,15 +340,23 @@ impl Cluster {
         self.lock()[node] = Some(server.expect("start a Kafka node"));
     }
 
-    /// Runs one of Kafka's command line tools (`org.apache.kafka.tools.NAME`; before 3.0 `kafka.admin.NAME`)
-    /// against this cluster.
+    /// Runs one of Kafka's command line tools (`org.apache.kafka.tools.NAME`, before 3.0 `kafka.admin.NAME`, or a
+    /// class with its package) against this cluster.
     ///
     /// # Panics
     /// When it fails; its output is shown.
     pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
-        let class = format!("{}.{name}", self.options.version.tools_package());
-        let bootstrap = self.bootstrap();
-        let mut all = vec![class.as_str(), "--bootstrap-server", &bootstrap];
+        self.tool_at(&self.bootstrap(), name, arguments)
+    }
+
+    /// The same by a listener of the test's own.
+    ///
+    /// # Panics
+    /// When it fails; its output is shown.
+    pub fn tool_at(&self, bootstrap: &str, name: &str, arguments: &[&str]) -> String {
+        let package = self.options.version.tools_package();
+        let class = if name.contains('.') { name.to_owned() } else { format!("{package}.{name}") };
+        let mut all = vec![class.as_str(), "--bootstrap-server", bootstrap];
         all.extend_from_slice(arguments);
         let output = self.java(&all);
         assert!(output.status.success(), "{name} {arguments:?}: {}", text(&output));

@@ -9,14 +9,11 @@ use crate::protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslHandshakeRe
 use crate::protocol::request::{Plain, Request, Response};
 use crate::security::{Exchange, Step};
 
-/// The most messages of one exchange; SCRAM has two.
-const ROUNDS_MAX: u32 = 10;
-
-/// One run of a mechanism over a connection.
+/// One run of a mechanism over a connection. No mechanism has more than two messages of the broker: an exchange that
+/// is fed more refuses them.
 #[derive(Debug)]
 pub(super) struct Authentication {
     exchange: Exchange,
-    rounds: u32,
 }
 
 /// What comes after an answer.
@@ -28,7 +25,7 @@ pub(super) enum Next {
 
 impl Authentication {
     pub(super) fn new(exchange: Exchange) -> Self {
-        Self { exchange, rounds: 0 }
+        Self { exchange }
     }
 
     /// The first request. Version 0 of it would be followed by messages without headers, as before Kafka 1.0.
@@ -46,12 +43,7 @@ impl Authentication {
         if let Err(code) = ErrorCode::check(answer.error_code) {
             return Err(self.refused(code, answer.error_message.as_deref()));
         }
-        self.rounds += 1;
         match self.exchange.next(&answer.auth_bytes)? {
-            Step::Send(_) if self.rounds >= ROUNDS_MAX => {
-                let text = format!("{}: no end after {ROUNDS_MAX} messages", self.attempted());
-                Err(Error::new(ErrorKind::Protocol, text))
-            }
             Step::Send(message) => Ok(ask(message)),
             Step::Done => {
                 let lifetime = u64::try_from(answer.session_lifetime_ms).ok().filter(|millis| *millis > 0);

@@ -24,6 +24,8 @@ use crate::protocol::messages::{
 use crate::protocol::request::{FrameBuilder, Plain, Request};
 use crate::types::{BrokerId, TopicId};
 
+mod sasl;
+
 type Ask = Box<dyn FnOnce(Instant, &mut Core)>;
 
 /// A role that does what it is told and writes down what it gets.
@@ -72,11 +74,14 @@ struct Sim {
 }
 
 impl Sim {
-    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     fn new(bootstrap: &str) -> Self {
+        Self::of(&ClientConfig::bootstrap(bootstrap).unwrap())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn of(config: &ClientConfig) -> Self {
         let start = Instant::now();
-        let config = ClientConfig::bootstrap(bootstrap).unwrap();
-        let engine = Engine::new(start, &config, 1, Probe::default());
+        let engine = Engine::new(start, config, 1, Probe::default());
         let (dialled, received) = (VecDeque::new(), VecDeque::new());
         Self { start, now: start, engine, dialled, received, closed: Vec::new(), logins: Vec::new() }
     }
@@ -211,6 +216,8 @@ fn versions() -> ApiVersionsResponse {
         (ApiKey::FindCoordinator, 4),
         (ApiKey::Heartbeat, 4),
         (ApiKey::EndTxn, 3),
+        (ApiKey::SaslHandshake, 1),
+        (ApiKey::SaslAuthenticate, 2),
     ];
     let keys = keys.map(|(key, max)| ApiVersion::default().with_api_key(key as i16).with_max_version(max));
     ApiVersionsResponse::default().with_api_keys(keys.to_vec())

@@ -110,7 +110,7 @@ fn load(config: &TlsConfig) -> Result<Current> {
             builder.with_client_auth_cert(chain, key).map_err(|cause| {
                 Error::new(ErrorKind::Config, "use the client's certificate and key")
                     .with_cause(cause)
-                    .with_hint("keys are RSA of 2048 bits or more, or ECDSA with P-256 or P-384")
+                    .with_hint("certificates are X.509 v3, keys RSA of 2048 bits or more, or ECDSA with P-256 or P-384")
             })?
         }
     };

@@ -31,3 +31,12 @@ certificate() {
 certificate good "DNS:localhost,IP:127.0.0.1" 20200101000000Z 21200101000000Z
 certificate elsewhere "DNS:kafka.example.com" 20200101000000Z 21200101000000Z
 certificate expired "DNS:localhost,IP:127.0.0.1" 20200101000000Z 20200201000000Z
+certificate future "DNS:localhost,IP:127.0.0.1" 21100101000000Z 21200101000000Z
+certificate client "DNS:client" 20200101000000Z 21200101000000Z
+openssl pkcs8 -topk8 -in client.key -passout pass:canary -out client-encrypted.key
+openssl pkcs12 -export -in client.pem -inkey client.key -passout pass:canary -out client.p12
+openssl pkcs12 -export -nokeys -in authority.pem -passout pass:canary -out authority.p12
+# A client that a stranger has signed.
+openssl req $key -keyout intruder.key -out "$work/intruder.csr" -subj "/CN=intruder"
+printf 'basicConstraints=CA:FALSE\n' > "$work/intruder.ext"
+openssl x509 -req -extfile "$work/intruder.ext" -in "$work/intruder.csr" -CA stranger.pem -CAkey "$work/stranger.key" -days 36500 -out intruder.pem
