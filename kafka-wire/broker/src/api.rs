@@ -7,14 +7,22 @@ mod configs;
 mod consumer_group;
 mod coordinators;
 mod delete_records;
+mod features;
 pub(crate) mod fetch;
 mod group_admin;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
+mod nodes;
 mod offsets;
 mod produce;
+mod producers;
+mod quotas;
+mod replicas;
+mod tokens;
 mod topics;
 mod transactions;
+mod users;
 mod versions;
 
 use std::sync::Arc;
@@ -46,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) principal: Arc<str>,
     /// The address that the request comes from.
     pub(crate) host: Arc<str>,
+    /// Whether it authenticated by something else than a delegation token.
+    pub(crate) may_ask_for_tokens: bool,
     /// The access control lists at the time of the request.
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) api: ApiKey,
@@ -62,6 +72,11 @@ impl Context {
 
     pub(crate) fn injected_for_partition(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
         self.injected.as_ref()?.for_partition(topic, partition)
+    }
+
+    /// Who asks, without the type: what quotas name.
+    pub(crate) fn user(&self) -> &str {
+        self.principal.split_once(':').map_or(&*self.principal, |(_, name)| name)
     }
 
     pub(crate) fn who(&self) -> Who<'_> {
@@ -152,6 +167,26 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::DescribeGroups => with(cluster, context, request, group_admin::describe),
         ApiKey::DeleteGroups => with(cluster, context, request, group_admin::delete),
         ApiKey::OffsetDelete => with(cluster, context, request, group_admin::delete_offsets),
+        ApiKey::AlterConfigs => with(cluster, context, request, configs::replace),
+        ApiKey::ListConfigResources => with(cluster, context, request, configs::list),
+        ApiKey::ElectLeaders => with(cluster, context, request, replicas::elect),
+        ApiKey::AlterPartitionReassignments => with(cluster, context, request, replicas::reassign),
+        ApiKey::ListPartitionReassignments => with(cluster, context, request, replicas::list_reassignments),
+        ApiKey::DescribeLogDirs => with(cluster, context, request, log_dirs::describe),
+        ApiKey::AlterReplicaLogDirs => with(cluster, context, request, log_dirs::alter),
+        ApiKey::DescribeProducers => with(cluster, context, request, producers::describe),
+        ApiKey::WriteTxnMarkers => with(cluster, context, request, producers::write_markers),
+        ApiKey::DescribeClientQuotas => with(cluster, context, request, quotas::describe),
+        ApiKey::AlterClientQuotas => with(cluster, context, request, quotas::alter),
+        ApiKey::DescribeUserScramCredentials => with(cluster, context, request, users::describe),
+        ApiKey::AlterUserScramCredentials => with(cluster, context, request, users::alter),
+        ApiKey::CreateDelegationToken => with(cluster, context, request, tokens::create),
+        ApiKey::RenewDelegationToken => with(cluster, context, request, tokens::renew),
+        ApiKey::ExpireDelegationToken => with(cluster, context, request, tokens::expire),
+        ApiKey::DescribeDelegationToken => with(cluster, context, request, tokens::describe),
+        ApiKey::UpdateFeatures => with(cluster, context, request, features::update),
+        ApiKey::DescribeQuorum => with(cluster, context, request, nodes::describe_quorum),
+        ApiKey::UnregisterBroker => with(cluster, context, request, nodes::unregister),
         ApiKey::DescribeAcls => with(cluster, context, request, acls::describe),
         ApiKey::CreateAcls => with(cluster, context, request, acls::create),
         ApiKey::DeleteAcls => with(cluster, context, request, acls::delete),

@@ -6,6 +6,7 @@
 mod commands;
 mod connection;
 mod members;
+mod replicas;
 mod restore;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,18 +23,25 @@ use crate::api::fetch::Pending;
 use crate::api::{self, Answer, Context};
 use crate::authorizer::Authorizer;
 use crate::batch::end_marker;
+use crate::config_table::Table;
 use crate::error::{Failure, fail};
 use crate::faults::{Action, Fault, Faults};
+use crate::features::Features;
 use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
 use crate::options::Options;
+use crate::quotas::Quotas;
 use crate::sessions::FetchSessions;
-use crate::topic_config::{self, TopicConfig};
+use crate::setting::ConfigOwner;
+use crate::tokens::Tokens;
+use crate::topic_config::TopicConfig;
 use crate::topics::{Topics, check_name};
 use crate::transactions::{Completion, Transactions};
+use crate::users::Users;
 
 use self::connection::Connection;
 pub use self::connection::Peer;
+pub(crate) use self::connection::millis;
 pub(crate) use self::members::GROUP;
 
 /// How often the size of partitions is looked at: memory is short sooner than disks.
@@ -82,6 +90,8 @@ pub(crate) struct Node {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) is_up: bool,
+    /// Whether the cluster counts on it, up or not.
+    pub(crate) is_registered: bool,
 }
 
 /// A request that is not answered yet; a connection has at most one, as in Kafka.
@@ -118,6 +128,17 @@ pub struct Cluster {
     pub(crate) faults: Faults,
     /// Shared with the requests that wait.
     pub(crate) authorizer: Arc<Authorizer>,
+    /// What is set on resources other than topics.
+    pub(crate) configs: BTreeMap<ConfigOwner, BTreeMap<String, String>>,
+    pub(crate) quotas: Quotas,
+    pub(crate) users: Users,
+    pub(crate) tokens: Tokens,
+    pub(crate) features: Features,
+    /// Reassignments that are held, with the nodes that partitions are to have; not kept across a restart.
+    pub(crate) reassignments: BTreeMap<(String, i32), Vec<i32>>,
+    holds_reassignments: bool,
+    /// How many facts were written down since the start.
+    pub(crate) facts_recorded: i64,
     /// Coordinators that were moved, by key type and key.
     coordinators: BTreeMap<(i8, String), i32>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -131,6 +152,9 @@ pub struct Cluster {
     /// Partitions whose readers may have something to read now.
     grown: Vec<(Arc<str>, i32)>,
     seed: u64,
+    /// Of this run, where `seed` is of the cluster; never written down.
+    run_seed: u64,
+    names_made: u64,
     topics_created: u64,
     members_named: u64,
     next_connection: u64,
@@ -218,6 +242,9 @@ impl Cluster {
     fn receive(&mut self, now: Now, connection: ConnectionId, frame: Bytes, judge: bool) {
         let Some(from) = self.connections.get(&connection) else { return };
         let node = from.node;
+        if let Some(until) = self.muted_until(now, connection) {
+            return self.park(connection, Some(until), Wait::Request(frame));
+        }
         let request = match read_request(&frame) {
             Ok(request) => request,
             Err(error) => {
@@ -252,7 +279,7 @@ impl Cluster {
     /// Hands on an answer, unless a fault on the request says otherwise.
     fn deliver(&mut self, now: Now, context: &Context, answer: Answer, action: Option<Action>) {
         let connection = context.connection;
-        let frame = match answer {
+        let mut frame = match answer {
             Answer::Send(frame) => Some(frame),
             Answer::Nothing => None,
             Answer::Close => return self.close(connection),
@@ -268,6 +295,7 @@ impl Cluster {
                 _ => return self.close(connection),
             },
         };
+        self.begin_pause(now, context, frame.as_deref_mut().unwrap_or_default());
         match action {
             Some(Action::ApplyThenDisconnect) => self.close(connection),
             Some(Action::ApplyThenDelay(delay)) => {
@@ -419,6 +447,7 @@ impl Cluster {
 
     /// Writes a fact down; when that fails, nothing is acknowledged any more.
     pub(crate) fn record(&mut self, entry: Entry) {
+        self.facts_recorded += 1;
         if let Err(error) = self.journal.append(&entry) {
             self.give_up("write the journal", &error);
         }
@@ -485,7 +514,7 @@ impl Cluster {
             );
         }
         for (entry, value) in &entries {
-            topic_config::check(entry, value)?;
+            Table::TOPIC.check(entry, value)?;
         }
         if validate_only {
             return Ok(TopicId::NONE);
@@ -511,6 +540,7 @@ impl Cluster {
         }
         self.groups.forget_topic(name);
         self.transactions.forget_topic(name);
+        self.reassignments.retain(|(topic, _), _| topic != name);
         self.topics.remove(name).map_err(|error| Failure {
             code: ErrorCode::KAFKA_STORAGE_ERROR,
             text: format!("delete the logs of topic '{name}': {error}").into(),
@@ -539,6 +569,24 @@ impl Cluster {
         let high = mix(self.seed ^ self.topics_created.rotate_left(32));
         let low = mix(high ^ self.seed);
         TopicId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+    }
+
+    /// What tells this cluster from others, for ever; it is also the key of its delegation tokens.
+    pub(crate) fn identity(&self) -> u64 {
+        self.seed
+    }
+
+    /// 16 bytes that were never made before and cannot be guessed from outside.
+    pub(crate) fn unique_bytes(&mut self) -> [u8; 16] {
+        self.names_made += 1;
+        let high = mix(self.run_seed ^ self.names_made.rotate_left(32));
+        let low = mix(high ^ self.run_seed.rotate_left(17));
+        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+    }
+
+    /// A name that was never made before.
+    pub(crate) fn unique_name(&mut self) -> String {
+        TopicId(self.unique_bytes()).to_string()
     }
 
     /// The node that coordinates a group (key type 0) or a transactional id (1).

@@ -89,6 +89,10 @@ impl Log {
         self.end_offset
     }
 
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
     /// What `read_committed` readers may read up to.
     pub(crate) fn last_stable_offset(&self) -> i64 {
         self.producers.first_open_offset().unwrap_or(self.end_offset)

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kafka_wire::config::Secret;
+use kafka_wire::security::Mechanism;
+
 use crate::authorizer::AuthorizerOptions;
 
 /// Which transaction protocol the cluster has finalized (feature `transaction.version`).
@@ -52,6 +55,40 @@ impl TopicOptions {
     }
 }
 
+/// How clients prove who they are (SASL). With it all clients have to.
+///
+/// Delegation tokens (KIP-48) can be had where there is SASL, and serve as passwords of SCRAM.
+#[derive(Clone, Debug)]
+pub struct SaslOptions {
+    /// The mechanisms offered; all by default.
+    pub mechanisms: Vec<Mechanism>,
+    /// Users that are there from the start, with their passwords, for PLAIN and SCRAM. More SCRAM users can be
+    /// added by `AlterUserScramCredentials`.
+    pub users: Vec<(String, Secret)>,
+    /// The key that tokens of OAUTHBEARER are signed with (a JWT with `alg` HS256 or HS512). Without it only
+    /// unsecured tokens are believed (`alg` none), as by Kafka's `OAuthBearerUnsecuredValidatorCallbackHandler`.
+    pub oauth_key: Option<Secret>,
+    /// After how long a client has to authenticate again on the same connection (`connections.max.reauth.ms`,
+    /// KIP-368); never by default, except when its token expires.
+    pub session_lifetime: Option<Duration>,
+}
+
+impl Default for SaslOptions {
+    fn default() -> Self {
+        let mechanisms = Mechanism::ALL.to_vec();
+        Self { mechanisms, users: Vec::new(), oauth_key: None, session_lifetime: None }
+    }
+}
+
+impl SaslOptions {
+    /// Adds a user.
+    #[must_use]
+    pub fn with_user(mut self, name: impl Into<String>, password: &str) -> Self {
+        self.users.push((name.into(), Secret::from(password)));
+        self
+    }
+}
+
 /// What a cluster of embedded brokers is started with. The defaults are Kafka's where it has one.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,6 +108,8 @@ pub struct Options {
     pub auto_create_topics: bool,
     /// Partitions of a topic whose creator did not say (`num.partitions`); 1 by default.
     pub default_partitions: i32,
+    /// How clients prove who they are; not at all by default.
+    pub sasl: Option<SaslOptions>,
     /// Who may do what; everybody everything by default, as in Kafka.
     pub authorizer: Option<AuthorizerOptions>,
     /// The transaction protocol offered; version 2 by default.
@@ -106,6 +145,7 @@ impl Default for Options {
             topics: Vec::new(),
             auto_create_topics: true,
             default_partitions: 1,
+            sasl: None,
             authorizer: None,
             transaction_version: TransactionVersion::V2,
             marker_delay: Duration::ZERO,

@@ -34,9 +34,22 @@ pub(crate) struct AbortedTransaction {
     pub(crate) last_offset: i64,
 }
 
+/// What a partition tells about a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveProducer {
+    pub(crate) producer: ProducerIdentity,
+    pub(crate) last_sequence: i32,
+    /// −1 where no batch is remembered.
+    pub(crate) last_timestamp: i64,
+    pub(crate) transaction_start: Option<i64>,
+    /// Whether one of its transactions has ended here.
+    pub(crate) has_ended_one: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Producer {
     epoch: i16,
+    has_ended_one: bool,
     transaction_start: Option<i64>,
     /// Of its last batch or marker.
     last_offset: i64,
@@ -85,6 +98,31 @@ impl Producers {
         self.known
             .get(&producer.id)
             .is_some_and(|known| known.epoch == producer.epoch && known.transaction_start.is_some())
+    }
+
+    /// The producers that wrote here.
+    pub(crate) fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        self.known.iter().map(|(&id, producer)| ActiveProducer {
+            producer: ProducerIdentity { id, epoch: producer.epoch },
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.batches.back().map_or(-1, |batch| batch.timestamp),
+            transaction_start: producer.transaction_start,
+            has_ended_one: producer.has_ended_one,
+        })
+    }
+
+    /// Judges a marker that an administrator or coordinator asks for.
+    ///
+    /// # Errors
+    /// `INVALID_PRODUCER_EPOCH`, when the producer has a newer one.
+    pub(crate) fn check_marker(&self, producer: ProducerIdentity) -> Result<(), Failure> {
+        match self.known.get(&producer.id).filter(|known| known.epoch > producer.epoch) {
+            Some(known) => fail(
+                ErrorCode::INVALID_PRODUCER_EPOCH,
+                format!("producer {} has epoch {}, not {}", producer.id, known.epoch, producer.epoch),
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Where the oldest open transaction begins.
@@ -157,6 +195,7 @@ impl Producers {
         }
         let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch,
+            has_ended_one: false,
             transaction_start: None,
             last_offset: batch.base_offset,
             batches: VecDeque::new(),
@@ -169,6 +208,7 @@ impl Producers {
     /// Takes note of an end marker that was appended.
     pub(crate) fn ended(&mut self, marker: &Header, commit: bool) {
         let producer = self.touch(marker);
+        producer.has_ended_one = true;
         let Some(first_offset) = producer.transaction_start.take() else { return };
         self.open.remove(&first_offset);
         if !commit {

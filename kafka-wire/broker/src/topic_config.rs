@@ -6,46 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use kafka_wire::ErrorCode;
-
-use crate::error::{Failure, fail};
-
-/// Kafka's numbers for the types of values, as `DescribeConfigs` tells them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Boolean,
-    Text,
-    Int,
-    Long,
-    Double,
-    List,
-}
-
-impl Kind {
-    pub(crate) const fn to_wire(self) -> i8 {
-        match self {
-            Self::Boolean => 1,
-            Self::Text => 2,
-            Self::Int => 3,
-            Self::Long => 5,
-            Self::Double => 6,
-            Self::List => 7,
-        }
-    }
-}
-
-/// One entry that topics may set.
-pub(crate) struct Known {
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
-    pub(crate) kind: Kind,
-    /// What a text, or each item of a list, may be; empty where anything goes.
-    values: &'static [&'static str],
-}
-
-const fn known(name: &'static str, default: &'static str, kind: Kind) -> Known {
-    Known { name, default, kind, values: &[] }
-}
+use crate::config_table::{Kind, Known, Table, known};
 
 /// By name.
 pub(crate) const KNOWN: &[Known] = &[
@@ -90,32 +51,7 @@ pub(crate) const KNOWN: &[Known] = &[
 
 /// Looks a name up.
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
-    KNOWN.binary_search_by(|known| known.name.cmp(name)).ok().map(|index| &KNOWN[index])
-}
-
-/// Checks one entry.
-///
-/// # Errors
-/// `INVALID_CONFIG` for unknown names and for values of another type.
-pub(crate) fn check(name: &str, value: &str) -> Result<(), Failure> {
-    let Some(known) = find(name) else {
-        return fail(ErrorCode::INVALID_CONFIG, format!("unknown topic config name: {name}"));
-    };
-    let fits = match known.kind {
-        Kind::Boolean => matches!(value, "true" | "false"),
-        Kind::Int => value.trim().parse::<i32>().is_ok(),
-        Kind::Long => value.trim().parse::<i64>().is_ok(),
-        Kind::Double => value.trim().parse::<f64>().is_ok(),
-        Kind::Text => known.values.is_empty() || known.values.contains(&value),
-        Kind::List => {
-            known.values.is_empty()
-                || value.split(',').all(|item| item.is_empty() || known.values.contains(&item.trim()))
-        }
-    };
-    if fits {
-        return Ok(());
-    }
-    fail(ErrorCode::INVALID_CONFIG, format!("invalid value {value} for configuration {name}"))
+    Table::TOPIC.find(name)
 }
 
 /// A topic's entries that differ from the defaults, and what they mean.
@@ -157,22 +93,5 @@ impl TopicConfig {
 
     fn deletes(&self) -> bool {
         self.value("cleanup.policy").contains("delete")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_found_and_values_checked() {
-        for known in KNOWN {
-            assert!(find(known.name).is_some(), "{} is out of order", known.name);
-            assert_eq!(check(known.name, known.default), Ok(()), "{}", known.name);
-        }
-        assert!(check("retention.ms", "soon").is_err());
-        assert!(check("cleanup.policy", "compact,delete").is_ok());
-        assert!(check("cleanup.policy", "shred").is_err());
-        assert!(check("retention.millis", "1").is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::{Answer, Context};
 use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::producers::AbortedTransaction;
+use crate::quotas::CONSUMER_BYTE_RATE;
 use crate::sessions::{Told, Wanted};
 use crate::topics::Partition;
 
@@ -177,6 +178,17 @@ pub(crate) fn complete(cluster: &mut Cluster, context: &Context, pending: &Pendi
         any |= partition.bytes > 0;
         fetched.push(partition);
     }
+    if any && is_throttled(cluster, context, &fetched) {
+        // As Kafka: nothing is handed out, and the client asks for the same again after the pause.
+        return match pending.session {
+            Session::Continued(id) => encode(context, 0, id, &[], &[]),
+            Session::Opened(id) => {
+                cluster.sessions.close(id);
+                encode(context, 0, 0, &[], &[])
+            }
+            Session::None => encode(context, 0, 0, &[], &[]),
+        };
+    }
     let id = match pending.session {
         Session::None => 0,
         Session::Opened(id) | Session::Continued(id) => id,
@@ -201,6 +213,18 @@ pub(crate) fn complete(cluster: &mut Cluster, context: &Context, pending: &Pendi
         }
     }
     encode(context, 0, id, &fetched, &endpoints)
+}
+
+/// Whether these records are more than the client's quota has room for; then it does not get them.
+fn is_throttled(cluster: &mut Cluster, context: &Context, fetched: &[Fetched<'_>]) -> bool {
+    let bytes: usize = fetched.iter().map(|partition| partition.bytes).sum();
+    let pause = cluster.charge(context, CONSUMER_BYTE_RATE, bytes as f64);
+    if pause.is_zero() {
+        return false;
+    }
+    let client_id = context.client_id.as_deref().unwrap_or_default();
+    cluster.quotas.take_back(CONSUMER_BYTE_RATE, context.user(), client_id, bytes as f64);
+    true
 }
 
 /// The partition, where this node may serve it to this client.

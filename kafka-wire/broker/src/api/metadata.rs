@@ -195,11 +195,15 @@ pub(super) fn describe_cluster(
     context: &Context,
     request: DescribeClusterRequest,
 ) -> Answer {
-    let brokers = cluster.nodes.iter().filter(|(_, node)| node.is_up).map(|(&id, node)| {
-        DescribeClusterBroker::default()
+    let with_fenced = context.version >= 2 && request.include_fenced_brokers;
+    let told = cluster.nodes.iter().filter(|(_, node)| node.is_up || (with_fenced && node.is_registered));
+    let brokers = told.map(|(&id, node)| {
+        let broker = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(id))
             .with_host(text(&*node.host))
-            .with_port(i32::from(node.port))
+            .with_port(i32::from(node.port));
+        // Version 1 has no such field.
+        if with_fenced { broker.with_is_fenced(!node.is_up) } else { broker }
     });
     let answer = DescribeClusterResponse::default()
         .with_error_code(context.injected_for_request().map_or(0, ErrorCode::code))

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_wire::protocol::messages::produce_request::PartitionProduceData;
 use kafka_wire::protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -17,9 +18,10 @@ use kafka_wire::{Codec, ErrorCode, ProducerIdentity, TopicId};
 use super::{Answer, Context, text};
 use crate::authorizer::{Operation, ResourceType};
 use crate::batch::{Header, checksum_matches};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, millis};
 use crate::error::{Failure, fail};
 use crate::producers::Verdict;
+use crate::quotas::PRODUCER_BYTE_RATE;
 
 /// From here on producing adds the partition to the transaction.
 const ADDS_PARTITIONS_FROM: i16 = 12;
@@ -42,6 +44,8 @@ struct Appended {
 
 pub(super) fn handle(cluster: &mut Cluster, context: &Context, request: ProduceRequest) -> Answer {
     let acks = request.acks;
+    let bytes: usize =
+        request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size_of_data).sum();
     let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
     let whole = Request { context, acks, transactional_id };
     let mut answer = ProduceResponse::default();
@@ -68,12 +72,18 @@ pub(super) fn handle(cluster: &mut Cluster, context: &Context, request: ProduceR
         }
         answer.responses.push(answered);
     }
+    let pause = cluster.charge(context, PRODUCER_BYTE_RATE, bytes as f64);
+    answer.throttle_time_ms = millis(pause);
     match (acks, failed) {
         // As Kafka: without an answer to carry the error, closing is the only way to tell.
         (0, true) => Answer::Close,
         (0, false) => Answer::Nothing,
         _ => context.answer(&answer),
     }
+}
+
+fn size_of_data(partition: &PartitionProduceData) -> usize {
+    partition.records.as_ref().map_or(0, Bytes::len)
 }
 
 fn describe(index: i32, version: i16, result: Result<Appended, Failure>) -> PartitionProduceResponse {

@@ -15,11 +15,19 @@ use kafka_wire::protocol::messages::{
 };
 use kafka_wire::{ErrorCode, TopicId};
 
+use super::replicas::check_replicas;
 use super::{Answer, Context, configs, text, topic_name, uuid_of};
 use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, code_of, fail};
 use crate::journal::Entry;
+use crate::quotas::CONTROLLER_MUTATION_RATE;
+use crate::setting::Setting;
+
+/// From these versions on clients know `THROTTLING_QUOTA_EXCEEDED`.
+const STRICT_CREATION_FROM: i16 = 6;
+const STRICT_DELETION_FROM: i16 = 5;
+const STRICT_GROWTH_FROM: i16 = 3;
 
 pub(super) fn create(cluster: &mut Cluster, context: &Context, request: CreateTopicsRequest) -> Answer {
     let mut answer = CreateTopicsResponse::default();
@@ -62,23 +70,42 @@ fn create_one(
         };
         entries.insert(config.name.to_string(), value.to_string());
     }
+    cluster.create(&topic.name, partitions, factor, entries.clone(), true)?;
+    charge_mutation(cluster, context, STRICT_CREATION_FROM, partitions, validate_only)?;
     let id = cluster.create(&topic.name, partitions, factor, entries, validate_only)?;
     for assignment in topic.assignments.iter().filter(|_| !validate_only) {
         let replicas: Vec<i32> = assignment.broker_ids.iter().map(|id| id.0).collect();
         let leader = replicas[0];
-        let index = assignment.partition_index;
-        if let Some(partition) = cluster.topics.partition_mut(&topic.name, index) {
-            partition.replicas = replicas;
+        let (name, partition) = (topic.name.to_string(), assignment.partition_index);
+        if let Some(partition) = cluster.topics.partition_mut(&name, partition) {
             partition.leader = leader;
-            cluster.record(Entry::Leader {
-                topic: topic.name.to_string(),
-                partition: index,
-                leader,
-                epoch: 0,
-            });
         }
+        cluster.set(Setting::Replicas { topic: name.clone(), partition, replicas });
+        cluster.record(Entry::Leader { topic: name, partition, leader, epoch: 0 });
     }
     Ok(id)
+}
+
+/// Counts partitions that are created or deleted against the quota of who asks; refuses them beyond it where the
+/// client knows that refusal, and else makes it pause (KIP-599).
+fn charge_mutation(
+    cluster: &mut Cluster,
+    context: &Context,
+    strict_from: i16,
+    partitions: i32,
+    validate_only: bool,
+) -> Result<(), Failure> {
+    if validate_only || partitions <= 0 {
+        return Ok(());
+    }
+    let amount = f64::from(partitions);
+    let pause = cluster.charge(context, CONTROLLER_MUTATION_RATE, amount);
+    if pause.is_zero() || context.version < strict_from {
+        return Ok(());
+    }
+    let client_id = context.client_id.as_deref().unwrap_or_default();
+    cluster.quotas.take_back(CONTROLLER_MUTATION_RATE, context.user(), client_id, amount);
+    Err(ErrorCode::THROTTLING_QUOTA_EXCEEDED.into())
 }
 
 /// A topic may be created by who may create topics in the cluster, or this one.
@@ -158,7 +185,11 @@ pub(super) fn delete(cluster: &mut Cluster, context: &Context, request: DeleteTo
             (Some(code), _) => Err(code.into()),
             (None, Some((name, _))) => {
                 match context.authorize(Operation::Delete, ResourceType::Topic, name) {
-                    Ok(()) => cluster.delete_topic(name),
+                    Ok(()) => {
+                        let count = cluster.topics.get(name).map_or(0, |topic| topic.partitions.len() as i32);
+                        charge_mutation(cluster, context, STRICT_DELETION_FROM, count, false)
+                            .and_then(|()| cluster.delete_topic(name))
+                    }
                     Err(code) => Err(code.into()),
                 }
             }
@@ -214,6 +245,8 @@ fn grow(
             format!("the topic has {current} partitions, {} is not more", topic.count),
         );
     }
+    let added = assigned(cluster, topic, topic.count - current)?;
+    charge_mutation(cluster, context, STRICT_GROWTH_FROM, topic.count - current, validate_only)?;
     if validate_only {
         return Ok(());
     }
@@ -222,6 +255,32 @@ fn grow(
         code: ErrorCode::KAFKA_STORAGE_ERROR,
         text: format!("create the logs of new partitions: {error}").into(),
     })?;
-    cluster.record(Entry::Partitions { name, count: topic.count });
+    cluster.record(Entry::Partitions { name: name.clone(), count: topic.count });
+    for (partition, replicas) in (current..).zip(added) {
+        let leader = replicas[0];
+        if let Some(partition) = cluster.topics.partition_mut(&name, partition) {
+            partition.leader = leader;
+        }
+        cluster.set(Setting::Replicas { topic: name.clone(), partition, replicas });
+        cluster.record(Entry::Leader { topic: name.clone(), partition, leader, epoch: 0 });
+    }
     Ok(())
+}
+
+/// The nodes that a request wants its new partitions on; empty where it leaves that to the cluster.
+fn assigned(cluster: &Cluster, topic: &CreatePartitionsTopic, count: i32) -> Result<Vec<Vec<i32>>, Failure> {
+    let Some(assignments) = &topic.assignments else { return Ok(Vec::new()) };
+    if assignments.len() as i32 != count {
+        return fail(
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            format!("{count} partitions are added, but {} are assigned", assignments.len()),
+        );
+    }
+    let mut assigned = Vec::new();
+    for assignment in assignments {
+        let nodes: Vec<i32> = assignment.broker_ids.iter().map(|id| id.0).collect();
+        check_replicas(cluster, &nodes)?;
+        assigned.push(nodes);
+    }
+    Ok(assigned)
 }

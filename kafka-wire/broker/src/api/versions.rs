@@ -11,7 +11,7 @@ use kafka_wire::protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResp
 
 use super::{Answer, Context};
 use crate::cluster::Cluster;
-use crate::options::TransactionVersion;
+use crate::features;
 
 /// What is served: API, first and last version.
 const SERVED: &[(ApiKey, i16, i16)] = &[
@@ -37,20 +37,40 @@ const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AddPartitionsToTxn, 0, 5),
     (ApiKey::AddOffsetsToTxn, 0, 4),
     (ApiKey::EndTxn, 0, 5),
+    (ApiKey::WriteTxnMarkers, 1, 1),
     (ApiKey::TxnOffsetCommit, 0, 5),
     (ApiKey::DescribeAcls, 1, 3),
     (ApiKey::CreateAcls, 1, 3),
     (ApiKey::DeleteAcls, 1, 3),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::AlterReplicaLogDirs, 1, 2),
+    (ApiKey::DescribeLogDirs, 1, 4),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::CreateDelegationToken, 1, 3),
+    (ApiKey::RenewDelegationToken, 1, 2),
+    (ApiKey::ExpireDelegationToken, 1, 2),
+    (ApiKey::DescribeDelegationToken, 1, 3),
+    (ApiKey::ElectLeaders, 0, 2),
+    (ApiKey::AlterPartitionReassignments, 0, 1),
+    (ApiKey::ListPartitionReassignments, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::AlterClientQuotas, 0, 1),
+    (ApiKey::DescribeUserScramCredentials, 0, 0),
+    (ApiKey::AlterUserScramCredentials, 0, 0),
+    (ApiKey::DescribeQuorum, 0, 2),
+    (ApiKey::UpdateFeatures, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::UnregisterBroker, 0, 0),
     (ApiKey::DescribeTransactions, 0, 0),
     (ApiKey::ListTransactions, 0, 2),
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::ListConfigResources, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
@@ -89,23 +109,31 @@ fn answer(cluster: &Cluster) -> ApiVersionsResponse {
         let first = if api == ApiKey::Produce { 0 } else { first };
         ApiVersion::default().with_api_key(api as i16).with_min_version(first).with_max_version(last)
     });
-    let level = cluster.options.transaction_version.level();
-    let name = StrBytes::from_static_str("transaction.version");
-    let mut answer = ApiVersionsResponse::default()
+    let features = features::SUPPORTED.iter().map(|feature| (feature, cluster.features.level(feature)));
+    ApiVersionsResponse::default()
         .with_api_keys(apis.collect())
-        .with_supported_features(vec![
-            SupportedFeatureKey::default()
-                .with_name(name.clone())
-                .with_max_version(TransactionVersion::V2.level()),
-        ])
-        .with_finalized_features_epoch(1);
-    if level > 0 {
-        answer.finalized_features = vec![
-            FinalizedFeatureKey::default()
-                .with_name(name)
-                .with_max_version_level(level)
-                .with_min_version_level(level),
-        ];
-    }
-    answer
+        .with_supported_features(
+            features
+                .clone()
+                .map(|(feature, _)| {
+                    SupportedFeatureKey::default()
+                        .with_name(StrBytes::from_static_str(feature.name))
+                        .with_min_version(feature.min)
+                        .with_max_version(feature.max)
+                })
+                .collect(),
+        )
+        .with_finalized_features_epoch(cluster.features.epoch())
+        .with_finalized_features(
+            features
+                // Off is told by not naming it.
+                .filter(|&(_, level)| level > 0)
+                .map(|(feature, level)| {
+                    FinalizedFeatureKey::default()
+                        .with_name(StrBytes::from_static_str(feature.name))
+                        .with_max_version_level(level)
+                        .with_min_version_level(level)
+                })
+                .collect(),
+        )
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::{Cluster, Now, Output};
 use crate::authorizer::Acl;
 use crate::faults::{Rule, RuleId};
-use crate::journal::Entry;
 use crate::setting::Setting;
 
 impl Cluster {
@@ -54,19 +53,6 @@ impl Cluster {
         moved
     }
 
-    fn lead(&mut self, topic: &str, index: i32, node: i32) -> bool {
-        let Some(partition) = self.topics.partition_mut(topic, index) else { return false };
-        partition.leader = node;
-        partition.leader_epoch += 1;
-        if !partition.replicas.contains(&node) {
-            partition.replicas.push(node);
-        }
-        let epoch = partition.leader_epoch;
-        self.record(Entry::Leader { topic: topic.to_owned(), partition: index, leader: node, epoch });
-        self.grow(topic, index);
-        true
-    }
-
     /// Makes `node` the coordinator of a transactional id.
     pub fn move_transaction_coordinator(&mut self, transactional_id: &str, node: i32) {
         self.coordinators.insert((1, transactional_id.to_owned()), node);
@@ -105,6 +91,18 @@ impl Cluster {
         self.settle(now);
     }
 
+    /// Whether reassignments of partitions stay under way (`AlterPartitionReassignments`) until this is called with
+    /// false; by default they are done at once.
+    pub fn hold_reassignments(&mut self, now: Now, hold: bool) {
+        self.holds_reassignments = hold;
+        if !hold {
+            for ((topic, partition), replicas) in std::mem::take(&mut self.reassignments) {
+                self.reassign(&topic, partition, replicas);
+            }
+        }
+        self.settle(now);
+    }
+
     /// Starts a stopped node. It leads nothing until something is moved to it.
     pub fn start_node(&mut self, node: i32) {
         self.set_up(node, true);
@@ -114,6 +112,7 @@ impl Cluster {
         self.moving_groups(|cluster| {
             if let Some(node) = cluster.nodes.get_mut(&node) {
                 node.is_up = is_up;
+                node.is_registered |= is_up;
             }
         });
     }

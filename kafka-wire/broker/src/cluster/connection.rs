@@ -1,6 +1,10 @@
 //! A client's connection: to which node, from where, and who it is.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use kafka_wire::protocol::guard;
 
 use kafka_wire::protocol::header::ReceivedRequest;
 
@@ -31,12 +35,16 @@ pub(super) struct Connection {
     pub(super) node: i32,
     host: Arc<str>,
     principal: Arc<str>,
+    /// The pause that the answer to the present request asks for.
+    throttle: Duration,
+    /// Until then no request is handled (KIP-219).
+    muted_until: Option<Instant>,
 }
 
 impl Connection {
     pub(super) fn new(node: i32, peer: Peer) -> Self {
         let principal = peer.principal.map_or_else(|| Arc::from(ANONYMOUS), Arc::from);
-        Self { node, host: Arc::from(peer.host), principal }
+        Self { node, host: Arc::from(peer.host), principal, throttle: Duration::ZERO, muted_until: None }
     }
 }
 
@@ -57,11 +65,74 @@ impl Cluster {
             client_id: request.client_id.clone(),
             principal: Arc::clone(&from.principal),
             host: Arc::clone(&from.host),
+            may_ask_for_tokens: false,
             authorizer: Arc::clone(&self.authorizer),
             api: request.api,
             version: request.version,
             correlation_id: request.correlation_id,
             injected,
         })
+    }
+
+    /// Counts what a request costs against the quota of who asked; the pause that its answer is to ask for.
+    pub(crate) fn charge(&mut self, context: &Context, quota: &'static str, amount: f64) -> Duration {
+        let (user, client_id) = (context.user(), context.client_id.as_deref().unwrap_or_default());
+        let pause = self.quotas.charge(context.now.instant, quota, user, client_id, amount);
+        self.throttle(context, pause)
+    }
+
+    /// Lets the answer to a request ask for a pause of at least this, and pauses the connection; the pause that
+    /// is asked for now.
+    pub(crate) fn throttle(&mut self, context: &Context, pause: Duration) -> Duration {
+        let Some(connection) = self.connections.get_mut(&context.connection) else { return pause };
+        connection.throttle = connection.throttle.max(pause);
+        connection.throttle
+    }
+
+    /// Until when a connection handles no request.
+    pub(super) fn muted_until(&self, now: Now, connection: ConnectionId) -> Option<Instant> {
+        self.connections.get(&connection)?.muted_until.filter(|until| *until > now.instant)
+    }
+
+    /// Writes the pause that was charged into an answer, and begins it: the answer goes out at once.
+    pub(super) fn begin_pause(&mut self, now: Now, context: &Context, frame: &mut [Bytes]) {
+        let Some(connection) = self.connections.get_mut(&context.connection) else { return };
+        let pause = std::mem::take(&mut connection.throttle);
+        if pause.is_zero() {
+            return;
+        }
+        connection.muted_until = Some(now.instant + pause);
+        if guard::begins_with_throttle_time(context.api, context.version) {
+            let tags = usize::from(context.api.response_header_version(context.version) >= 1);
+            overwrite(frame, LENGTH_AND_ID_BYTES + tags, &millis(pause).to_be_bytes());
+        }
+    }
+}
+
+/// What a frame begins with: its length and the correlation id.
+const LENGTH_AND_ID_BYTES: usize = 8;
+
+/// A pause as answers tell it.
+pub(crate) fn millis(pause: Duration) -> i32 {
+    i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// Puts other bytes into a frame that comes in pieces.
+pub(super) fn overwrite(frame: &mut [Bytes], mut at: usize, bytes: &[u8]) {
+    let mut bytes = bytes.iter().peekable();
+    for piece in frame {
+        if bytes.peek().is_none() {
+            return;
+        }
+        if at >= piece.len() {
+            at -= piece.len();
+            continue;
+        }
+        let mut copy = BytesMut::from(&piece[..]);
+        for (place, byte) in copy[at..].iter_mut().zip(bytes.by_ref()) {
+            *place = *byte;
+        }
+        at = 0;
+        *piece = copy.freeze();
     }
 }

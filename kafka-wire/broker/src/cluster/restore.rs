@@ -11,13 +11,18 @@ use kafka_wire::TopicId;
 use super::{Cluster, Node, Now, mix};
 use crate::authorizer::Authorizer;
 use crate::faults::Faults;
+use crate::features::Features;
 use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
 use crate::options::Options;
+use crate::quotas::Quotas;
 use crate::sessions::FetchSessions;
+use crate::setting::Setting;
+use crate::tokens::Tokens;
 use crate::topic_config::TopicConfig;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
+use crate::users::Users;
 
 const JOURNAL_FILE: &str = "journal";
 const TOPICS_FOLDER: &str = "topics";
@@ -43,6 +48,7 @@ impl Cluster {
         for entry in entries {
             cluster.apply(now, entry)?;
         }
+        cluster.start_with_users();
         if let Some(folder) = &folder {
             cluster.remove_strangers(&folder.join(TOPICS_FOLDER))?;
             cluster.journal = Journal::rewrite(&folder.join(JOURNAL_FILE), &cluster.facts())?;
@@ -62,7 +68,7 @@ impl Cluster {
     }
 
     fn empty(now: Now, options: Options, seed: u64) -> Self {
-        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true };
+        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true, is_registered: true };
         let nodes = options.nodes.max(1);
         Self {
             cluster_id: format!("tidewater-{:016x}", mix(seed)),
@@ -73,6 +79,14 @@ impl Cluster {
             sessions: FetchSessions::default(),
             faults: Faults::default(),
             authorizer: Arc::new(Authorizer::new(options.authorizer.clone())),
+            configs: BTreeMap::new(),
+            quotas: Quotas::default(),
+            users: Users::default(),
+            tokens: Tokens::default(),
+            features: Features::new(options.transaction_version),
+            reassignments: BTreeMap::new(),
+            holds_reassignments: false,
+            facts_recorded: 0,
             coordinators: BTreeMap::new(),
             connections: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -82,6 +96,8 @@ impl Cluster {
             broken: None,
             grown: Vec::new(),
             seed,
+            run_seed: seed,
+            names_made: 0,
             topics_created: 0,
             members_named: 0,
             next_connection: 0,
@@ -89,6 +105,13 @@ impl Cluster {
             next_age_check: now.instant + super::AGE_INTERVAL,
             options,
         }
+    }
+
+    fn start_with_users(&mut self) {
+        let Some(sasl) = self.options.sasl.clone() else { return };
+        let mut users = std::mem::take(&mut self.users);
+        users.start_with(&sasl.users, || self.unique_bytes().to_vec());
+        self.users = users;
     }
 
     fn apply(&mut self, now: Now, entry: Entry) -> io::Result<()> {
@@ -165,6 +188,12 @@ impl Cluster {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 let (leader, epoch) = (partition.leader, partition.leader_epoch);
                 facts.push(Entry::Leader { topic: name.clone(), partition: index, leader, epoch });
+                let replicas = partition.replicas.clone();
+                facts.push(Entry::Setting(Box::new(Setting::Replicas {
+                    topic: name.clone(),
+                    partition: index,
+                    replicas,
+                })));
                 let offset = partition.log.start_offset();
                 facts.push(Entry::LogStart { topic: name.clone(), partition: index, offset });
             }

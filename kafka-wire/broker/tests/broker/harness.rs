@@ -75,6 +75,16 @@ impl Harness {
     /// Sends a request to `node` on a connection of its own.
     pub(crate) fn send<M: Exchange + Send>(&mut self, node: i32, version: i16, message: M) -> Outcome {
         let connection = self.cluster.handle_connected_from(node, self.peer.clone());
+        self.send_on(connection, version, message)
+    }
+
+    /// Sends a request on the connection of the one before.
+    pub(crate) fn send_again<M: Exchange + Send>(&mut self, version: i16, message: M) -> Outcome {
+        let (connection, _, _) = self.waiting.unwrap();
+        self.send_on(connection, version, message)
+    }
+
+    fn send_on<M: Exchange + Send>(&mut self, connection: ConnectionId, version: i16, message: M) -> Outcome {
         let chunks = encode_request(&Plain::new(message), version, 7, Some("test")).unwrap();
         let frame = Bytes::from(chunks.concat()).slice(4..);
         self.cluster.handle_request(self.now, connection, frame);

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
 
+mod administration;
 mod authorization;
 mod classic_groups;
 mod consumer_groups;
 mod faults;
 mod harness;
+mod quotas;
 mod records;
 mod restart;
 mod tcp;
