@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod produce;
 mod reader;
 pub mod request;
+pub mod share;
 pub mod subscription;
 pub mod versions;
 mod writer;
