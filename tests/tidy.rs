@@ -14,7 +14,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
     &["connection", "cluster"],
     &["engine"],
     &["group", "txn"],
-    &["producer", "consumer", "admin"],
+    &["producer", "consumer", "admin", "share"],
     &["net"],
 ];
 

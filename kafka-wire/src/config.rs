@@ -12,6 +12,7 @@ mod producer;
 mod properties;
 mod sasl;
 mod security;
+mod share;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use properties::Properties;
 pub(crate) use properties::warn_if_others_can_read;
 pub use sasl::{ClientCredentials, Sasl, TokenSource};
 pub use security::{ClientIdentity, Security, Store, TlsConfig, TlsVersions, TrustedRoots};
+pub use share::{AcknowledgementMode, AcquireMode, ShareConsumerConfig};
 
 use crate::error::Result;
 pub use crate::security::{Mechanism, ScramHash, Secret};

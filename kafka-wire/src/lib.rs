@@ -101,6 +101,11 @@ pub mod record;
 mod reply;
 #[doc(hidden)] // SASL, for this workspace's broker and tests; outside semver
 pub mod security;
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
+)]
+mod share;
 mod time;
 mod txn;
 mod types;
@@ -118,12 +123,15 @@ pub use net::admin::{Admin, Results};
 #[cfg(feature = "net")]
 pub use net::consumer::{CloseOptions, Consumer, ConsumerBuilder, RebalanceListener};
 #[cfg(feature = "net")]
+pub use net::share::ShareConsumer;
+#[cfg(feature = "net")]
 pub use net::{DeliveryCallback, Producer, ProducerBuilder, TransactionalProducer};
 pub use producer::{
     BatchMetadata, BatchReceipt, OwnedRecord, Partitioner, ProducerInterceptor, Purge, Receipt, Record,
     RecordMetadata, TopicPartitions, partition_for_key,
 };
 pub use record::{Compression, Header, Headers, RecordRef};
+pub use share::{AcknowledgeType, AcknowledgementResult, ShareBatch, ShareRecord, ShareRecordIter};
 pub use txn::GroupMetadata;
 pub use types::{
     Acks, BrokerId, Codec, CommittedOffset, Isolation, LeaderEpoch, ListedOffset, NotAUuid, OffsetSpec,

@@ -12,6 +12,7 @@ pub(crate) mod driver;
 pub(crate) mod http;
 mod login;
 mod producer;
+pub(crate) mod share;
 pub(crate) mod signal;
 #[cfg(feature = "tls")]
 mod tls;

@@ -12,6 +12,7 @@ mod producer_faults;
 mod protocol;
 mod sasl;
 mod secured;
+mod share;
 mod support;
 mod tls;
 mod transactions;

@@ -434,6 +434,9 @@ impl Cluster {
              transaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr={in_sync}\n\
              transaction.state.log.num.partitions=8\n\
+             share.coordinator.state.topic.replication.factor={replicas}\n\
+             share.coordinator.state.topic.min.isr={in_sync}\n\
+             share.coordinator.state.topic.num.partitions=8\n\
              transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
              log.cleaner.backoff.ms=500\n\
              group.initial.rebalance.delay.ms=0\n\

@@ -1,0 +1,391 @@
+//! The share consumer as a role of the engine: commands in, deliveries out, acknowledgements back to the brokers.
+
+mod answers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::AcknowledgementResult;
+use super::deliveries::SharedDeliveries;
+use super::ledger::Acknowledgement;
+use super::member::ShareMember;
+use super::session::{Flight, FlightKind, Session, Slot, by_topic, topics};
+use crate::config::{AcquireMode, ShareConsumerConfig};
+use crate::engine::{Core, Lane, Role, Target, Token};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::protocol::request::Response;
+use crate::protocol::share::{
+    AcknowledgementBatch, ShareAcknowledgeRequest, ShareFetchRequest, ShareSession,
+};
+use crate::reply::Reply;
+use crate::types::{BrokerId, TopicPartition};
+
+/// What the application asks of the machine.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Reads these topics from now on.
+    Subscribe(BTreeSet<Arc<str>>),
+    /// The application has acknowledged these; they may wait for the next fetch.
+    Acknowledge(Vec<Acknowledgement>),
+    /// It waits for records. A poll that ends by its time is woken then.
+    Want(Option<Instant>),
+    /// It has taken the last delivery of a broker.
+    Room,
+    /// Tells the brokers at once what was acknowledged, these and earlier ones; answers when all of that is done.
+    Commit(Vec<Acknowledgement>, Reply<Vec<AcknowledgementResult>>),
+    /// Tells what was acknowledged, gives back the rest, leaves; at the latest then.
+    Close(Instant, Reply<()>),
+}
+
+/// A commit, until all that it waits for is answered.
+#[derive(Debug)]
+struct Commit {
+    /// Of which broker, and which number its acknowledgements have.
+    waits_for: BTreeSet<(BrokerId, u64)>,
+    results: Vec<AcknowledgementResult>,
+    give_up_at: Instant,
+    reply: Reply<Vec<AcknowledgementResult>>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    deadline: Instant,
+    reply: Option<Reply<()>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ShareMachine {
+    config: ShareConsumerConfig,
+    deliveries: SharedDeliveries,
+    member: Option<ShareMember>,
+    sessions: BTreeMap<BrokerId, Session>,
+    /// Assigned partitions by who leads them; made from this generation of the cluster, and this assignment.
+    by_leader: BTreeMap<BrokerId, BTreeSet<Slot>>,
+    made_from: (u64, BTreeSet<Slot>),
+    is_wanted: bool,
+    wake_at: Option<Instant>,
+    commits: Vec<Commit>,
+    closing: Option<Closing>,
+    is_closed: bool,
+}
+
+impl Drop for ShareMachine {
+    fn drop(&mut self) {
+        self.deliveries.lock().fail(Error::new(ErrorKind::Closed, "the share consumer is closed"));
+        self.deliveries.wake();
+    }
+}
+
+impl ShareMachine {
+    /// A share consumer that delivers into `deliveries`.
+    pub(crate) fn new(config: ShareConsumerConfig, deliveries: SharedDeliveries) -> Self {
+        Self {
+            config,
+            deliveries,
+            member: None,
+            sessions: BTreeMap::new(),
+            by_leader: BTreeMap::new(),
+            made_from: (0, BTreeSet::new()),
+            is_wanted: false,
+            wake_at: None,
+            commits: Vec::new(),
+            closing: None,
+            is_closed: false,
+        }
+    }
+
+    fn drive(&mut self, now: Instant, core: &mut Core) {
+        if self.is_closed {
+            return;
+        }
+        if let Some(member) = &mut self.member {
+            member.drive(now, core);
+            if let Some(error) = member.take_failure() {
+                let mut deliveries = self.deliveries.lock();
+                if error.is_fatal() {
+                    deliveries.fail(error)
+                } else {
+                    deliveries.report(error)
+                }
+                drop(deliveries);
+                self.deliveries.wake();
+            }
+        }
+        self.find_leaders(core);
+        let nodes: BTreeSet<BrokerId> = self.sessions.keys().chain(self.by_leader.keys()).copied().collect();
+        for node in nodes {
+            self.serve(now, node, core);
+        }
+        self.give_up_commits(now);
+        self.finish_close(now, core);
+    }
+
+    fn find_leaders(&mut self, core: &Core) {
+        let generation = core.cluster().generation();
+        let Some(member) = &self.member else { return };
+        if self.made_from.0 == generation && self.made_from.1 == *member.assignment() {
+            return;
+        }
+        self.made_from = (generation, member.assignment().clone());
+        self.by_leader.clear();
+        for slot in member.assignment() {
+            let Some(name) = core.cluster().topic_name(slot.0) else { continue };
+            let partition = TopicPartition { topic: Arc::clone(name), partition: slot.1 };
+            if let Some((leader, _)) = core.cluster().leader(&partition) {
+                self.by_leader.entry(leader).or_default().insert(*slot);
+            }
+        }
+    }
+
+    /// Sends the broker what is to be sent now, if anything.
+    fn serve(&mut self, now: Instant, node: BrokerId, core: &mut Core) {
+        let session = self.sessions.entry(node).or_default();
+        if session.flight.is_some() {
+            return;
+        }
+        if session.retry_at.is_some_and(|at| at <= now) {
+            session.retry_at = None;
+        }
+        if !session.is_open() && !session.pending.is_empty() {
+            // The locks went with the session.
+            let (acknowledged, sequence) = session.take_pending();
+            let error = Error::broker(ErrorCode::SHARE_SESSION_NOT_FOUND, "acknowledge records");
+            self.acknowledged(node, sequence, acknowledged, |_| Err(error.clone()));
+            return self.serve(now, node, core);
+        }
+        if session.retry_at.is_some() && self.closing.is_none() {
+            return;
+        }
+        let wanted = self.by_leader.get(&node);
+        let is_renewal = session
+            .pending
+            .values()
+            .any(|pending| pending.runs.values().any(|(_, kind)| *kind == AcknowledgementBatch::RENEW));
+        if self.closing.is_some() {
+            if session.is_open() {
+                self.acknowledge(now, node, true, core);
+            }
+        } else if is_renewal {
+            // A fetch with renewals brings no records.
+            self.acknowledge(now, node, false, core);
+        } else if wanted.is_some()
+            && (self.is_wanted || session.is_flowing)
+            && !self.deliveries.lock().has_of(node)
+        {
+            self.fetch(now, node, core);
+        } else if session.is_due(now) {
+            self.acknowledge(now, node, false, core);
+        } else if wanted.is_none() && !session.partitions.is_empty() {
+            self.fetch(now, node, core);
+        } else if wanted.is_none() && !session.is_open() {
+            self.sessions.remove(&node);
+        }
+    }
+
+    fn session_name(&self, node: BrokerId, is_last: bool) -> Option<ShareSession> {
+        let member = self.member.as_ref()?;
+        let epoch = if is_last { -1 } else { self.sessions.get(&node)?.epoch };
+        Some(ShareSession { group: Arc::clone(member.group()), member_id: Arc::clone(member.id()), epoch })
+    }
+
+    fn fetch(&mut self, now: Instant, node: BrokerId, core: &mut Core) {
+        let Some(name) = self.session_name(node, false) else { return };
+        let wanted = self.by_leader.get(&node).cloned().unwrap_or_default();
+        let is_wanted = self.is_wanted && !wanted.is_empty();
+        let Some(session) = self.sessions.get_mut(&node) else { return };
+        let (acknowledged, sequence) = session.take_pending();
+        let new = wanted.difference(&session.partitions).copied();
+        let forgotten = session.partitions.difference(&wanted).copied();
+        // Ahead of the application nothing is waited for: its acknowledgements would have to wait, too.
+        let max_wait = if is_wanted { self.config.fetch_max_wait } else { Default::default() };
+        let request = ShareFetchRequest {
+            session: name,
+            max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.config.fetch_min_bytes,
+            max_bytes: self.config.fetch_max_bytes,
+            max_records: self.config.max_poll_records,
+            batch_size: self.config.max_poll_records,
+            is_strict: self.config.acquire_mode == AcquireMode::RecordLimit,
+            topics: topics(&acknowledged, new),
+            forgotten: by_topic(forgotten),
+        };
+        let timeout = core.config().request_timeout + max_wait;
+        let to = Target::Broker { id: node, lane: Lane::Fetch };
+        let token = core.call(now, to, Box::new(request), timeout);
+        session.flight = Some(Flight { token, kind: FlightKind::Fetch(wanted), acknowledged, sequence });
+    }
+
+    fn acknowledge(&mut self, now: Instant, node: BrokerId, is_last: bool, core: &mut Core) {
+        let Some(name) = self.session_name(node, is_last) else { return };
+        let Some(session) = self.sessions.get_mut(&node) else { return };
+        let (acknowledged, sequence) = session.take_pending();
+        let topics = topics(&acknowledged, std::iter::empty());
+        let request = ShareAcknowledgeRequest { session: name, topics };
+        let timeout = core.config().request_timeout;
+        let to = Target::Broker { id: node, lane: Lane::Fetch };
+        let token = core.call(now, to, Box::new(request), timeout);
+        let kind = if is_last { FlightKind::Close } else { FlightKind::Acknowledge };
+        session.flight = Some(Flight { token, kind, acknowledged, sequence });
+    }
+
+    /// The fate of what was sent under that number is known.
+    fn acknowledged(
+        &mut self,
+        node: BrokerId,
+        sequence: u64,
+        acknowledged: Vec<Acknowledgement>,
+        result: impl Fn(&Acknowledgement) -> Result<()>,
+    ) {
+        let mut results = Vec::new();
+        for acknowledgement in acknowledged {
+            let result = result(&acknowledgement)
+                .map_err(|error| error.with_partition(acknowledgement.partition.clone()).with_broker(node));
+            let count = acknowledgement.count();
+            results.push(AcknowledgementResult { partition: acknowledgement.partition, count, result });
+        }
+        let mut deliveries = self.deliveries.lock();
+        results.iter().for_each(|result| deliveries.put_result(result.clone()));
+        drop(deliveries);
+        for mut commit in std::mem::take(&mut self.commits) {
+            if commit.waits_for.remove(&(node, sequence)) {
+                commit.results.extend(results.iter().cloned());
+            }
+            if commit.waits_for.is_empty() {
+                commit.reply.send(Ok(commit.results));
+            } else {
+                self.commits.push(commit);
+            }
+        }
+    }
+
+    fn add(&mut self, now: Instant, said: Vec<Acknowledgement>) {
+        for acknowledgement in said {
+            self.sessions.entry(acknowledgement.node).or_default().add(now, acknowledgement);
+        }
+    }
+
+    fn commit(&mut self, now: Instant, reply: Reply<Vec<AcknowledgementResult>>, core: &Core) {
+        let mut waits_for = BTreeSet::new();
+        for (node, session) in &mut self.sessions {
+            if let Some(flight) = session.flight.as_ref().filter(|flight| !flight.acknowledged.is_empty()) {
+                waits_for.insert((*node, flight.sequence));
+            }
+            if !session.pending.is_empty() {
+                session.is_commit_wanted = true;
+                waits_for.insert((*node, session.sequence));
+            }
+        }
+        if waits_for.is_empty() {
+            return reply.send(Ok(Vec::new()));
+        }
+        let give_up_at = now + core.config().default_api_timeout;
+        self.commits.push(Commit { waits_for, results: Vec::new(), give_up_at, reply });
+    }
+
+    fn give_up_commits(&mut self, now: Instant) {
+        for commit in std::mem::take(&mut self.commits) {
+            if now < commit.give_up_at {
+                self.commits.push(commit);
+                continue;
+            }
+            let error = Error::new(ErrorKind::Timeout, "acknowledge records in the time allowed");
+            commit.reply.send(Err(error.with_possibly_written()));
+        }
+    }
+
+    fn finish_close(&mut self, now: Instant, core: &mut Core) {
+        let Some(closing) = &mut self.closing else { return };
+        let is_late = now >= closing.deadline;
+        let has_session = |session: &Session| session.flight.is_some() || session.is_open();
+        if !is_late && self.sessions.values().any(has_session) {
+            return;
+        }
+        if let Some(member) = &mut self.member {
+            member.leave(now, core);
+            if !is_late && !member.is_gone() {
+                return;
+            }
+        }
+        self.is_closed = true;
+        if let Some(reply) = closing.reply.take() {
+            reply.send(if is_late {
+                Err(Error::new(ErrorKind::Timeout, "close the share consumer in the time allowed"))
+            } else {
+                Ok(())
+            });
+        }
+    }
+
+    fn subscribe(&mut self, now: Instant, topics: BTreeSet<Arc<str>>, core: &mut Core) {
+        let group: Arc<str> = self.config.group_id.as_deref().unwrap_or_default().into();
+        let rack = core.config().client_rack.as_deref().map(Arc::from);
+        let member = self.member.get_or_insert_with(|| ShareMember::new(now, group, rack));
+        let gone: Vec<&Arc<str>> = member.topics().difference(&topics).collect();
+        core.unwatch_topics(gone.into_iter().map(|topic| &**topic));
+        core.watch_topics(now, topics.iter().cloned());
+        self.deliveries.lock().forget(|delivery| !topics.contains(&delivery.partition.topic));
+        member.subscribe(now, topics);
+    }
+}
+
+impl Role for ShareMachine {
+    type Command = Command;
+
+    fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
+        match command {
+            Command::Subscribe(topics) => self.subscribe(now, topics, core),
+            Command::Acknowledge(said) => self.add(now, said),
+            Command::Want(until) => {
+                self.is_wanted = true;
+                self.wake_at = until;
+            }
+            Command::Room => {}
+            Command::Commit(said, reply) => {
+                self.add(now, said);
+                self.commit(now, reply, core);
+            }
+            Command::Close(deadline, reply) => {
+                self.closing = Some(Closing { deadline, reply: Some(reply) });
+            }
+        }
+        self.drive(now, core);
+    }
+
+    fn handle_response(&mut self, now: Instant, token: Token, result: Result<Response>, core: &mut Core) {
+        let result = match &mut self.member {
+            Some(member) => member.handle_response(now, token, result, core),
+            None => Some(result),
+        };
+        if let Some(result) = result {
+            self.answered(now, token, result, core);
+        }
+        self.drive(now, core);
+    }
+
+    fn handle_progress(&mut self, now: Instant, core: &mut Core) {
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.deliveries.wake();
+        }
+        self.drive(now, core);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_closed {
+            return None;
+        }
+        let member = self.member.as_ref().and_then(ShareMember::poll_timeout);
+        let sessions = self.sessions.values().filter_map(Session::poll_timeout);
+        let commits = self.commits.iter().map(|commit| commit.give_up_at);
+        let closing = self.closing.as_ref().map(|closing| closing.deadline);
+        sessions.chain(commits).chain([member, self.wake_at, closing].into_iter().flatten()).min()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}

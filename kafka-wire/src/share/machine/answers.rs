@@ -1,0 +1,296 @@
+//! What brokers answer in a session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::deliveries::Delivery;
+use super::super::ledger::{Acknowledgement, GAP, RELEASE};
+use super::super::session::{Flight, FlightKind};
+use super::ShareMachine;
+use crate::engine::{Core, Token};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::protocol::LeaderHint;
+use crate::protocol::messages::StrBytes;
+use crate::protocol::request::Response;
+use crate::protocol::share::{
+    AcquiredRecords, ShareAcknowledgeResponse, ShareFetchResponse, SharedPartition,
+};
+use crate::record::{self, RawBatch};
+use crate::types::{BrokerId, TopicId, TopicPartition};
+
+impl ShareMachine {
+    /// Takes the answer to the request that is under way in a session.
+    pub(super) fn answered(&mut self, now: Instant, token: Token, result: Result<Response>, core: &mut Core) {
+        let asked = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.token == token);
+        let found = self.sessions.iter_mut().find(|(_, session)| asked(&session.flight));
+        let Some((node, session)) = found else { return };
+        let (node, Some(flight)) = (*node, session.flight.take()) else { return };
+        match flight.kind {
+            FlightKind::Fetch(_) => {
+                let answer = result.and_then(|response| ShareFetchResponse::decode(&response));
+                self.fetched(now, node, flight, answer, core);
+            }
+            FlightKind::Acknowledge | FlightKind::Close => {
+                let answer = result.and_then(|response| ShareAcknowledgeResponse::decode(&response));
+                self.told(now, node, flight, answer, core);
+            }
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        flight: Flight,
+        answer: Result<ShareFetchResponse>,
+        core: &mut Core,
+    ) {
+        let answer =
+            match answer.and_then(|answer| check(answer.error, &answer.error_message).map(|()| answer)) {
+                Ok(answer) => answer,
+                Err(error) => return self.session_failed(now, node, flight, error, core),
+            };
+        let Flight { kind, acknowledged, sequence, .. } = flight;
+        if let (Some(session), FlightKind::Fetch(partitions)) = (self.sessions.get_mut(&node), kind) {
+            session.advance();
+            session.partitions = partitions;
+            session.is_flowing = false;
+        }
+        core.learn_brokers(&answer.endpoints);
+        let of = |said: &Acknowledgement| {
+            let mut topics = answer.topics.iter().filter(|(id, _)| *id == said.topic_id);
+            let partition = topics.find_map(|(_, partitions)| {
+                partitions.iter().find(|partition| partition.index == said.partition.partition)
+            });
+            match partition {
+                None => Err(unanswered()),
+                Some(partition) => verdict(partition.acknowledge_error),
+            }
+        };
+        self.acknowledged(node, sequence, acknowledged, of);
+        self.deliveries.lock().set_lock_timeout(answer.lock_timeout);
+        let locked_until = now + answer.lock_timeout;
+        for (id, partitions) in answer.topics {
+            let Some(topic) = core.cluster().topic_name(id).map(Arc::clone) else { continue };
+            for partition in partitions {
+                let at = TopicPartition { topic: Arc::clone(&topic), partition: partition.index };
+                if let Some(code) = partition.error {
+                    self.partition_refused(now, node, &at, code, partition.leader, core);
+                }
+                self.deliver(now, node, id, at, partition, locked_until);
+            }
+        }
+        self.deliveries.wake();
+    }
+
+    fn deliver(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        topic_id: TopicId,
+        partition: TopicPartition,
+        answer: SharedPartition,
+        locked_until: Instant,
+    ) {
+        if answer.acquired.is_empty() {
+            return;
+        }
+        let Divided { batches, gaps, error } = divide(answer);
+        if let Some(session) = self.sessions.get_mut(&node) {
+            if !gaps.is_empty() {
+                let mut acknowledgement = Acknowledgement::new(node, topic_id, partition.clone());
+                let kind = if error.is_some() { RELEASE } else { GAP };
+                gaps.iter().for_each(|gap| acknowledgement.add((gap.first_offset, gap.last_offset), kind));
+                session.add(now, acknowledgement);
+            }
+            session.is_flowing = true;
+        }
+        // One answer is on its way to the application: what it wanted. More comes when it has taken that.
+        self.is_wanted &= batches.is_empty();
+        let mut deliveries = self.deliveries.lock();
+        if let Some(error) = error {
+            deliveries.report(error.with_partition(partition.clone()));
+        }
+        let check_crc = self.config.check_crcs;
+        deliveries.push(batches.into_iter().map(|(batch, acquired)| Delivery {
+            node,
+            topic_id,
+            partition: partition.clone(),
+            batch,
+            acquired,
+            check_crc,
+            locked_until,
+        }));
+    }
+
+    fn partition_refused(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        partition: &TopicPartition,
+        code: ErrorCode,
+        leader: Option<LeaderHint>,
+        core: &mut Core,
+    ) {
+        let news = leader.and_then(|hint| Some((hint.leader, hint.epoch?)));
+        if !news.is_some_and(|(leader, epoch)| core.learn_leader(partition, leader, epoch)) {
+            core.request_metadata(now);
+        }
+        let error =
+            Error::broker(code, "fetch shared records").with_partition(partition.clone()).with_broker(node);
+        tracing::debug!(%error, "no shared records");
+        if !code.is_retriable() {
+            self.deliveries.lock().report(error);
+        }
+        if let Some(session) = self.sessions.get_mut(&node) {
+            session.failures = session.failures.saturating_add(1);
+            session.retry_at = Some(now + core.retry_delay(session.failures));
+        }
+    }
+
+    fn told(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        flight: Flight,
+        answer: Result<ShareAcknowledgeResponse>,
+        core: &mut Core,
+    ) {
+        let answer =
+            match answer.and_then(|answer| check(answer.error, &answer.error_message).map(|()| answer)) {
+                Ok(answer) => answer,
+                Err(error) => return self.session_failed(now, node, flight, error, core),
+            };
+        if let Some(session) = self.sessions.get_mut(&node) {
+            match flight.kind {
+                FlightKind::Close => session.reset(),
+                _ => session.advance(),
+            }
+        }
+        core.learn_brokers(&answer.endpoints);
+        if let Some(timeout) = answer.lock_timeout {
+            self.deliveries.lock().set_lock_timeout(timeout);
+        }
+        let of = |said: &Acknowledgement| {
+            let mut topics = answer.topics.iter().filter(|(id, _)| *id == said.topic_id);
+            let partition = topics.find_map(|(_, partitions)| {
+                partitions.iter().find(|partition| partition.index == said.partition.partition)
+            });
+            partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.error))
+        };
+        self.acknowledged(node, flight.sequence, flight.acknowledged, of);
+        self.deliveries.wake();
+    }
+
+    /// The session is gone, or nobody knows: the locks are, too, and the next request opens another.
+    fn session_failed(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        flight: Flight,
+        error: Error,
+        core: &mut Core,
+    ) {
+        if error.kind() == ErrorKind::Unsupported && matches!(flight.kind, FlightKind::Acknowledge) {
+            // A renewal that this broker cannot be told: it has not been sent.
+            return self.acknowledged(node, flight.sequence, flight.acknowledged, |_| Err(error.clone()));
+        }
+        if let Some(session) = self.sessions.get_mut(&node) {
+            session.reset();
+            session.failures = session.failures.saturating_add(1);
+            session.retry_at = Some(now + core.retry_delay(session.failures));
+        }
+        tracing::debug!(%error, %node, "the share session ended");
+        let mut deliveries = self.deliveries.lock();
+        deliveries.forget(|delivery| delivery.node == node);
+        if !error.is_retriable() && error.kind() != ErrorKind::Protocol {
+            deliveries.report(error.clone());
+        }
+        drop(deliveries);
+        let fate = match error.code() {
+            Some(_) => error,
+            None => Error::new(error.kind(), "acknowledge records").with_cause(error).with_possibly_written(),
+        };
+        self.acknowledged(node, flight.sequence, flight.acknowledged, |_| Err(fate.clone()));
+        core.request_metadata(now);
+        self.deliveries.wake();
+    }
+}
+
+fn check(error: Option<ErrorCode>, said: &Option<StrBytes>) -> Result<()> {
+    let Some(code) = error else { return Ok(()) };
+    let said = said.as_ref().filter(|said| !said.is_empty());
+    let said = said.map_or_else(String::new, |said| format!(" (the broker says: {said})"));
+    Err(Error::broker(code, format!("go on with the share session{said}")))
+}
+
+fn verdict(error: Option<ErrorCode>) -> Result<()> {
+    match error {
+        None => Ok(()),
+        Some(ErrorCode::INVALID_RECORD_STATE) => {
+            Err(Error::broker(ErrorCode::INVALID_RECORD_STATE, "acknowledge records").with_hint(
+                "their lock had ended (group.share.record.lock.duration.ms), and others may have them",
+            ))
+        }
+        Some(code) => Err(Error::broker(code, "acknowledge records")),
+    }
+}
+
+fn unanswered() -> Error {
+    Error::new(ErrorKind::Protocol, "acknowledge records: the broker's answer does not name the partition")
+        .with_possibly_written()
+}
+
+/// An answer's records by batch.
+#[derive(Debug, Default)]
+struct Divided {
+    batches: Vec<(RawBatch, Vec<AcquiredRecords>)>,
+    /// Acquired offsets for which there is no batch of data.
+    gaps: Vec<AcquiredRecords>,
+    /// Why the rest could not be read: then `gaps` are no gaps.
+    error: Option<Error>,
+}
+
+/// Each batch accounts for what was acquired after the one before it and up to its end, so that offsets that
+/// compaction has taken are noticed.
+fn divide(answer: SharedPartition) -> Divided {
+    let mut divided = Divided::default();
+    let mut left = answer.acquired;
+    left.retain(|range| range.first_offset <= range.last_offset && range.first_offset >= 0);
+    left.sort_unstable_by_key(|range| range.first_offset);
+    let mut left = VecDeque::from(left);
+    for batch in record::batches(answer.records) {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                divided.gaps.clear();
+                divided.error = Some(error);
+                break;
+            }
+        };
+        let end = batch.header.last_offset();
+        let mut acquired = Vec::new();
+        while let Some(range) = left.pop_front() {
+            if range.first_offset > end {
+                left.push_front(range);
+                break;
+            }
+            acquired.push(AcquiredRecords { last_offset: range.last_offset.min(end), ..range });
+            if range.last_offset > end {
+                left.push_front(AcquiredRecords { first_offset: end + 1, ..range });
+                break;
+            }
+        }
+        if acquired.is_empty() {
+            continue;
+        }
+        if batch.header.is_control() {
+            divided.gaps.extend(acquired);
+        } else {
+            divided.batches.push((batch, acquired));
+        }
+    }
+    divided.gaps.extend(left);
+    divided
+}
