@@ -22,20 +22,27 @@ pub struct Broker {
     pub bootstrap: String,
 }
 
+/// Set in the child: how many partitions the topic has.
 const ROLE: &str = "BENCH_BROKER";
 
 impl Broker {
     /// Starts one with `topic`, of four partitions. In the child this never returns: call it first in `main`.
     pub fn start(topic: &str) -> Self {
-        if std::env::var_os(ROLE).is_some() {
-            let broker = EmbeddedBroker::start(Options::default().with_topic(topic, PARTITIONS)).unwrap();
+        Self::with_partitions(topic, PARTITIONS)
+    }
+
+    /// As [`start`](Self::start), with so many partitions.
+    pub fn with_partitions(topic: &str, partitions: i32) -> Self {
+        if let Ok(partitions) = std::env::var(ROLE) {
+            let partitions = partitions.parse().unwrap();
+            let broker = EmbeddedBroker::start(Options::default().with_topic(topic, partitions)).unwrap();
             println!("{}", broker.bootstrap());
             // The pipe ends with whoever has started this process.
             let _ = std::io::stdin().lines().count();
             std::process::exit(0);
         }
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .env(ROLE, "1")
+            .env(ROLE, partitions.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -13,6 +13,7 @@ mod protocol;
 mod sasl;
 mod secured;
 mod share;
+mod replicas;
 mod support;
 mod tls;
 mod transactions;

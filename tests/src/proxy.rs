@@ -97,12 +97,22 @@ struct Rule {
     hits: usize,
 }
 
+/// How many requests have come: by the broker's port, the `client.id` and the api.
+type Counts = HashMap<(u16, Vec<u8>, i16), usize>;
+
 #[derive(Debug, Default)]
-struct Rules(Mutex<Vec<Rule>>);
+struct Rules {
+    rules: Mutex<Vec<Rule>>,
+    counts: Mutex<Counts>,
+}
 
 impl Rules {
     fn lock(&self) -> MutexGuard<'_, Vec<Rule>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fault(&self, client: &[u8], api: i16) -> Option<Fault> {
@@ -161,6 +171,11 @@ impl Proxy {
         self.rules.lock().iter().filter(|rule| rule.api == api).map(|rule| rule.hits).sum()
     }
 
+    /// How many requests of `api` the broker that listens on `port` itself has had from `client`.
+    pub fn requests(&self, port: u16, client: &str, api: i16) -> usize {
+        self.rules.counts().get(&(port, client.as_bytes().to_vec(), api)).copied().unwrap_or_default()
+    }
+
     /// How many faults the rules of [`Self::rule_for`] still have in store for `client`.
     pub fn pending_for(&self, client: &str) -> usize {
         let rules = self.rules.lock();
@@ -181,7 +196,7 @@ fn serve(client: TcpStream, to: u16, rules: &Rules) {
         let _ = forward_answers(&broker_reader, &client_writer, &expected);
         close(&broker_reader, &client_writer);
     });
-    let _ = forward_requests(&client, &broker, rules, &answers);
+    let _ = forward_requests(&client, (&broker, to), rules, &answers);
     close(&client, &broker);
 }
 
@@ -191,13 +206,14 @@ fn close(one: &TcpStream, other: &TcpStream) {
 
 fn forward_requests(
     client: &TcpStream,
-    broker: &TcpStream,
+    (broker, port): (&TcpStream, u16),
     rules: &Rules,
     answers: &Answers,
 ) -> io::Result<()> {
     loop {
         let frame = read_frame(client)?;
         let (api, correlation_id) = header(&frame)?;
+        *rules.counts().entry((port, client_id(&frame).to_vec(), api)).or_default() += 1;
         let fault = rules.fault(client_id(&frame), api);
         match &fault {
             Some(Fault::LoseRequest) => return Ok(()),

@@ -294,6 +294,14 @@ impl Cluster {
         self.proxy.as_ref().expect("the cluster was started without a proxy")
     }
 
+    /// How many requests of `api` a node (counted from 0) of a proxied cluster has had from `client`.
+    ///
+    /// # Panics
+    /// When the cluster is not proxied.
+    pub fn requests(&self, node: usize, client: &str, api: i16) -> usize {
+        self.proxy().requests(self.ports[node], client, api)
+    }
+
     /// The release it runs.
     pub fn version(&self) -> Version {
         self.options.version

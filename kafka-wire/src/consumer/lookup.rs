@@ -173,12 +173,15 @@ impl OffsetLookup {
     }
 
     fn accept(&mut self, now: Instant, ids: &[LookupId], response: &ListOffsetsResponse, core: &mut Core) {
+        let mut answers = HashMap::new();
+        for topic in &response.topics {
+            let answered =
+                topic.partitions.iter().map(|answer| ((&*topic.name.0, answer.partition_index), answer));
+            answers.extend(answered);
+        }
         for &id in ids {
             let Some(item) = self.items.get(&id) else { continue };
-            let topic = response.topics.iter().find(|topic| *topic.name.0 == *item.partition.topic);
-            let index = item.partition.partition;
-            let mut answers = topic.into_iter().flat_map(|topic| &topic.partitions);
-            let answer = answers.find(|answer| answer.partition_index == index);
+            let answer = answers.get(&(&*item.partition.topic, item.partition.partition));
             let result = match answer {
                 None => Err(Error::new(ErrorKind::Protocol, "look up an offset: the answer lacks it")),
                 Some(answer) => match ErrorCode::from_wire(answer.error_code) {

@@ -79,6 +79,7 @@ enum Purpose {
 #[derive(Debug)]
 struct Question {
     offsets: Vec<(TopicPartition, Option<ListedOffset>)>,
+    missing: usize,
     reply: Reply<Listed>,
 }
 
@@ -367,7 +368,8 @@ impl ConsumerMachine {
             self.purposes.insert(id, Purpose::Question(question, index));
             offsets.push((partition, None));
         }
-        self.questions.insert(question, Question { offsets, reply });
+        let missing = offsets.len();
+        self.questions.insert(question, Question { offsets, missing, reply });
     }
 
     fn answer_question(&mut self, id: u64, index: usize, result: Result<ListedOffset>) {
@@ -378,7 +380,8 @@ impl ConsumerMachine {
                 if let Some((_, offset)) = question.offsets.get_mut(index) {
                     *offset = Some(listed);
                 }
-                if question.offsets.iter().any(|(_, offset)| offset.is_none()) {
+                question.missing -= 1;
+                if question.missing > 0 {
                     self.questions.insert(id, question);
                     return;
                 }
