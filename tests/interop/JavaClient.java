@@ -11,6 +11,7 @@ import org.apache.kafka.common.serialization.*;
  * Kafka's own client as a witness.
  *   write BOOTSTRAP PREFIX COUNT   to PREFIX-CODEC-plain and PREFIX-CODEC-transactional, each codec; every third
  *                                  transaction of ten records is aborted
+ *   numbers BOOTSTRAP TOPIC CODEC COUNT   to partition 0, without headers and idempotence, which old formats lack
  *   read BOOTSTRAP TOPIC...        read_committed, to the end; a line a record
  */
 class JavaClient {
@@ -22,6 +23,8 @@ class JavaClient {
                 write(args[1], args[2], codec, false, Integer.parseInt(args[3]));
                 write(args[1], args[2], codec, true, Integer.parseInt(args[3]));
             }
+        } else if (args[0].equals("numbers")) {
+            numbers(args[1], args[2], args[3], Integer.parseInt(args[4]));
         } else {
             for (String topic : Arrays.copyOfRange(args, 2, args.length)) read(args[1], topic);
         }
@@ -44,6 +47,17 @@ class JavaClient {
                     if (i / 10 % 3 == 2) producer.abortTransaction(); else producer.commitTransaction();
                 }
             }
+        }
+    }
+
+    static void numbers(String bootstrap, String topic, String codec, int count) {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", bootstrap);
+        properties.put("compression.type", codec);
+        properties.put("enable.idempotence", "false");
+        properties.put("linger.ms", "20");
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
+            for (int i = 0; i < count; i++) producer.send(new ProducerRecord<>(topic, 0, null, bytes(String.valueOf(i))));
         }
     }
 

@@ -212,3 +212,55 @@ fn java_reads_what_we_wrote_on_3_9() {
 fn java_reads_what_we_wrote_on_old_kafka() {
     real_kafka::old_versions().iter().copied().for_each(java_reads_what_we_wrote);
 }
+
+/// Topics in the formats from before record batches, which Kafka 2.8 still writes: each codec, from the beginning and
+/// from within a compressed set.
+#[test]
+fn what_is_kept_in_old_formats_is_read() {
+    if !real_kafka::available() || !real_kafka::old_versions().contains(&Version::V2_8) {
+        return;
+    }
+    const COUNT: usize = 300;
+    let cluster = Cluster::shared(Version::V2_8, 1);
+    let runtime = Runtime::new().expect("a runtime");
+    let numbers = |from: usize| (from..COUNT).map(|number| number.to_string()).collect::<Vec<_>>();
+    for format in ["0.9.0", "0.10.2"] {
+        for codec in ["none", "gzip", "snappy", "lz4"] {
+            let topic = format!("format-{format}-{codec}");
+            let new = NewTopic::new(topic.as_str(), 1).config("message.format.version", format);
+            runtime.block_on(crate::support::create(cluster, new));
+            java_client(cluster, &["numbers", &cluster.bootstrap(), &topic, codec, &COUNT.to_string()]);
+            for from in [0, 17] {
+                let (batches, values, timestamps) = runtime.block_on(read_from(cluster, &topic, from, COUNT));
+                assert_eq!(values, numbers(from), "{topic}");
+                assert!(
+                    timestamps.iter().all(|timestamp| (*timestamp == -1) == (format == "0.9.0")),
+                    "{topic}"
+                );
+                // Old formats know no batches but compressed sets.
+                assert_eq!(batches == values.len(), codec == "none", "{topic}: {batches} batches");
+            }
+        }
+    }
+}
+
+/// Number of batches, values and timestamps of partition 0 from `offset` to `end`.
+async fn read_from(
+    cluster: &Cluster,
+    topic: &str,
+    offset: usize,
+    end: usize,
+) -> (usize, Vec<String>, Vec<i64>) {
+    let config = ConsumerConfig { client: client(cluster), ..Default::default() };
+    let mut consumer = Consumer::new(config).expect("a consumer");
+    consumer.assign([(TopicPartition::new(topic, 0), Position::from(offset as i64))]).expect("assign");
+    let (mut batches, mut values, mut timestamps) = (0, Vec::new(), Vec::new());
+    while offset + values.len() < end {
+        let batch = consumer.poll(Duration::from_secs(30)).await.expect("poll");
+        assert!(!batch.is_empty(), "{topic}: {} of {end} records came", values.len());
+        batches += 1;
+        values.extend(batch.iter().map(|record| text(record.value)));
+        timestamps.extend(batch.iter().map(|record| record.timestamp_ms));
+    }
+    (batches, values, timestamps)
+}
