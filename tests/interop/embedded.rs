@@ -1,5 +1,7 @@
 //! The embedded broker beside real Kafka: the same requests, the same codes; and Kafka's own tools on it.
 
+mod groups;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
@@ -76,6 +78,10 @@ impl Observer {
     fn call<M: Exchange + Send>(&mut self, version: i16, message: M) -> M::Response {
         let frame = encode_request(&Plain::new(message), version, 1, None).expect("a request");
         self.stream.write_all(&frame.concat()).expect("send");
+        self.read::<M>(version)
+    }
+
+    fn read<M: Exchange + Send>(&mut self, version: i16) -> M::Response {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).expect("an answer");
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];

@@ -76,13 +76,14 @@ fn beat(
     if beat.member_id.is_empty() {
         beat.member_id = cluster.next_member_id("");
     }
-    let members = cluster.groups.consumer(group, (beat.epoch == 0).then_some(timing))?;
-    let pattern = beat.pattern.clone().or_else(|| members.pattern_of(&beat.member_id));
+    let known = cluster.groups.consumer(group, None).ok();
+    let pattern = beat.pattern.clone().or_else(|| known?.pattern_of(&beat.member_id));
     if let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) {
         beat.matching = matching(cluster, context, &pattern)?;
     }
+    let create = (beat.epoch == 0).then_some(timing);
     let Cluster { groups, topics, .. } = cluster;
-    groups.consumer(group, None)?.heartbeat(context.now.instant, &beat, topics)
+    groups.consumer(group, create)?.heartbeat(context.now.instant, &beat, topics)
 }
 
 fn check(context: &Context, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Failure> {

@@ -85,7 +85,7 @@ fn describe_one(cluster: &Cluster, context: &Context, id: &str) -> Result<Descri
         }
         return Ok(dead);
     };
-    // Before everybody has agreed there is nothing to tell but names.
+    // Before everybody has agreed there is no protocol whose metadata could be told.
     let is_stable = classic.state() == State::Stable;
     let protocol = classic.protocol.as_deref().filter(|_| is_stable);
     let members = classic.members().map(|(id, member)| {
@@ -94,13 +94,9 @@ fn describe_one(cluster: &Cluster, context: &Context, id: &str) -> Result<Descri
             .with_member_id(text(id))
             .with_group_instance_id(instance_id.map(text))
             .with_client_id(text(member.client_id.as_str()))
-            .with_client_host(text(member.client_host.as_str()));
-        if !is_stable {
-            return described;
-        }
-        described
-            .with_member_metadata(member.metadata(protocol))
-            .with_member_assignment(member.assignment.clone())
+            .with_client_host(text(member.client_host.as_str()))
+            .with_member_assignment(member.assignment.clone());
+        if is_stable { described.with_member_metadata(member.metadata(protocol)) } else { described }
     });
     Ok(DescribedGroup::default()
         .with_group_state(text(classic.state().name()))

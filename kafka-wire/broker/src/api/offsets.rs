@@ -100,7 +100,7 @@ fn check_member(
     };
     let found = cluster.groups.get(&request.group_id);
     if let Some(Members::Consumer(members)) = found.map(|group| &group.members)
-        && !members.is_empty()
+        && members.contains(&request.member_id)
         && context.version < KNOWS_EPOCHS_FROM
     {
         return Err(ErrorCode::UNSUPPORTED_VERSION.into());

@@ -25,6 +25,9 @@ pub(crate) const LEAVE: i32 = -1;
 /// The epoch by which a static member says that it will be back.
 pub(crate) const LEAVE_FOR_A_WHILE: i32 = -2;
 
+/// The epoch of a group that nobody has joined yet.
+const FIRST_EPOCH: i32 = 1;
+
 /// What the coordinator asks of members.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
@@ -103,7 +106,7 @@ impl ConsumerGroup {
     pub(crate) fn new(timing: Timing) -> Self {
         Self {
             timing,
-            epoch: 0,
+            epoch: FIRST_EPOCH,
             assignment_epoch: 0,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
@@ -124,6 +127,10 @@ impl ConsumerGroup {
     /// What a member is to have in the end.
     pub(crate) fn target(&self, member_id: &str) -> Option<&Assignment> {
         self.target.get(member_id)
+    }
+
+    pub(crate) fn contains(&self, member_id: &str) -> bool {
+        self.members.contains_key(member_id)
     }
 
     /// The pattern by which a member is subscribed.

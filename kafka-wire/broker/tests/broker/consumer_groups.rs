@@ -108,19 +108,19 @@ fn describe(it: &mut Harness) -> consumer_group_describe_response::DescribedGrou
 fn a_second_member_gets_what_the_first_has_given_up() {
     let mut it = Harness::new(Options::default());
     let (mut a, mut b) = (Client::new("a"), Client::new("b"));
-    assert_eq!((a.join(&mut it), a.epoch), (2, 1));
-    assert_eq!((b.join(&mut it), b.epoch), (0, 2), "nothing is free yet");
+    assert_eq!((a.join(&mut it), a.epoch), (2, 2));
+    assert_eq!((b.join(&mut it), b.epoch), (0, 3), "nothing is free yet");
     assert_eq!(describe(&mut it).group_state.as_str(), "Reconciling");
     assert!(a.beat(&mut it), "told to give one up");
-    assert_eq!((a.owned.len(), a.epoch), (1, 1), "in its old epoch until it has");
+    assert_eq!((a.owned.len(), a.epoch), (1, 2), "in its old epoch until it has");
     assert!(!b.beat(&mut it), "still not free");
     assert!(!a.beat(&mut it));
-    assert_eq!(a.epoch, 2);
+    assert_eq!(a.epoch, 3);
     assert!(b.beat(&mut it));
-    assert_eq!((b.owned.len(), b.epoch), (1, 2));
+    assert_eq!((b.owned.len(), b.epoch), (1, 3));
     assert!(a.owned.is_disjoint(&b.owned));
     let described = describe(&mut it);
-    assert_eq!((described.group_state.as_str(), described.group_epoch), ("Stable", 2));
+    assert_eq!((described.group_state.as_str(), described.group_epoch), ("Stable", 3));
     assert_eq!((described.assignor_name.as_str(), described.members.len()), ("uniform", 2));
     let listed = it.call(5, ListGroupsRequest::default()).groups;
     assert_eq!((listed[0].group_type.as_str(), listed[0].protocol_type.as_str()), ("consumer", "consumer"));
@@ -132,12 +132,12 @@ fn a_second_member_gets_what_the_first_has_given_up() {
         .with_assignments(None);
     it.call(3, CreatePartitionsRequest::default().with_timeout_ms(1000).with_topics(vec![grow]));
     assert!(a.beat(&mut it) && b.beat(&mut it));
-    assert_eq!((a.owned.len(), b.owned.len(), a.epoch, b.epoch), (2, 2, 3, 3));
+    assert_eq!((a.owned.len(), b.owned.len(), a.epoch, b.epoch), (2, 2, 4, 4));
 
     let request = b.request().with_member_epoch(-1);
     assert_eq!(b.send(&mut it, request), None);
     assert!(a.beat(&mut it));
-    assert_eq!((a.owned.len(), a.epoch), (4, 4));
+    assert_eq!((a.owned.len(), a.epoch), (4, 5));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn epochs_fence_members_and_their_offsets() {
     let mut it = Harness::new(Options::default());
     let mut a = Client::new("a");
     a.join(&mut it);
-    assert_eq!(a.refused(&mut it, a.request().with_member_epoch(2)), Err(ErrorCode::FENCED_MEMBER_EPOCH));
+    assert_eq!(a.refused(&mut it, a.request().with_member_epoch(3)), Err(ErrorCode::FENCED_MEMBER_EPOCH));
     assert_eq!(a.refused(&mut it, a.request().with_member_epoch(-5)), Err(ErrorCode::INVALID_REQUEST));
     let assignor = a.request().with_server_assignor(Some(text("lucky")));
     assert_eq!(a.refused(&mut it, assignor), Err(ErrorCode::UNSUPPORTED_ASSIGNOR));
@@ -193,11 +193,11 @@ fn epochs_fence_members_and_their_offsets() {
             .with_topics(vec![topic]);
         ErrorCode::check(it.call(version, request).topics[0].partitions[0].error_code)
     };
-    assert_eq!(commit("a", 1, 9), Ok(()));
-    assert_eq!(commit("a", 0, 9), Err(ErrorCode::STALE_MEMBER_EPOCH));
+    assert_eq!(commit("a", 2, 9), Ok(()));
+    assert_eq!(commit("a", 1, 9), Err(ErrorCode::STALE_MEMBER_EPOCH));
     assert_eq!(commit("b", 1, 9), Err(ErrorCode::UNKNOWN_MEMBER_ID));
     assert_eq!(commit("", -1, 9), Err(ErrorCode::UNKNOWN_MEMBER_ID));
-    assert_eq!(commit("a", 1, 8), Err(ErrorCode::UNSUPPORTED_VERSION));
+    assert_eq!(commit("a", 2, 8), Err(ErrorCode::UNSUPPORTED_VERSION));
     let mut fetch = |member: Option<&str>, epoch| {
         let topic =
             OffsetFetchRequestTopics::default().with_name(topic_name()).with_partition_indexes(vec![0]);
@@ -210,8 +210,8 @@ fn epochs_fence_members_and_their_offsets() {
             it.call(9, OffsetFetchRequest::default().with_groups(vec![group])).groups[0].error_code,
         )
     };
-    assert_eq!(fetch(Some("a"), 1), Ok(()));
-    assert_eq!(fetch(Some("a"), 2), Err(ErrorCode::STALE_MEMBER_EPOCH));
+    assert_eq!(fetch(Some("a"), 2), Ok(()));
+    assert_eq!(fetch(Some("a"), 1), Err(ErrorCode::STALE_MEMBER_EPOCH));
     assert_eq!(fetch(Some("b"), 1), Err(ErrorCode::UNKNOWN_MEMBER_ID));
     assert_eq!(fetch(None, -1), Ok(()));
 }
@@ -234,7 +234,7 @@ fn a_pattern_follows_the_topics() {
     it.cluster.create_topic(it.now, "new-1", 3).unwrap();
     it.cluster.create_topic(it.now, "not-new-1", 3).unwrap();
     assert!(a.beat(&mut it));
-    assert_eq!((a.owned.len(), a.epoch), (5, 2));
+    assert_eq!((a.owned.len(), a.epoch), (5, 3));
     assert_eq!(
         describe(&mut it).members[0].subscribed_topic_regex.as_ref().unwrap().as_str(),
         "ord.*|new-\\d"
@@ -251,8 +251,8 @@ fn a_static_member_comes_back_to_what_it_had() {
     let goes = first.request().with_member_epoch(-2);
     first.send(&mut it, goes);
     let mut second = second;
-    assert_eq!((second.join(&mut it), second.epoch), (2, 1), "no rebalance");
-    let fenced = Client { instance: Some("one"), epoch: 1, ..Client::new("first") };
+    assert_eq!((second.join(&mut it), second.epoch), (2, 2), "no rebalance");
+    let fenced = Client { instance: Some("one"), epoch: 2, ..Client::new("first") };
     assert_eq!(fenced.refused(&mut it, fenced.request()), Err(ErrorCode::FENCED_INSTANCE_ID));
     assert!(it.cluster.expire_member(it.now, GROUP, "one"));
     assert_eq!(second.refused(&mut it, second.request()), Err(ErrorCode::UNKNOWN_MEMBER_ID));
