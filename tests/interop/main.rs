@@ -5,6 +5,7 @@ mod clients;
 mod consumer_faults;
 mod embedded;
 mod exactly_once;
+mod foreign;
 mod harness;
 mod jobs;
 mod kills;

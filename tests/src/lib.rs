@@ -2,6 +2,7 @@
 
 pub mod clicks;
 pub mod crashes;
+pub mod foreign;
 pub mod java;
 pub mod jobs;
 pub mod kills;

@@ -113,7 +113,8 @@ pub fn jars(version: Version) -> PathBuf {
     folder.join("libs")
 }
 
-fn build_folder() -> PathBuf {
+/// The folder in which everything is built.
+pub(crate) fn build_folder() -> PathBuf {
     // A test binary lives in TARGET/PROFILE/deps.
     let binary = std::env::current_exe().expect("path of the test binary");
     binary.ancestors().nth(3).expect("a test binary lies three levels below the build folder").to_path_buf()
