@@ -311,22 +311,19 @@ impl ProducerRole {
     }
 
     fn send(&mut self, now: Instant, core: &mut Core) {
-        let transactions = &mut self.transactions;
-        let needs_admission = transactions.transactional_id().is_some();
-        while let Some(call) = {
-            let cluster = core.cluster();
-            self.sender.poll_call(now, &mut |partition| {
-                if needs_admission && !transactions.admit(partition) {
-                    return Route::Hold;
-                }
-                leader(cluster, partition)
-            })
-        } {
+        let generation = core.cluster().generation();
+        self.sender.route(now, generation, &mut |partition| {
+            route(&mut self.transactions, core.cluster(), partition)
+        });
+        while let Some(call) = self
+            .sender
+            .poll_call(now, &mut |partition| route(&mut self.transactions, core.cluster(), partition))
+        {
             let id = call.id;
-            transactions.wrote();
+            self.transactions.wrote();
             let target = Target::Broker { id: call.broker, lane: Lane::Data };
             let request =
-                produce_request(call, self.acks, self.request_timeout, core.cluster(), transactions);
+                produce_request(call, self.acks, self.request_timeout, core.cluster(), &self.transactions);
             let token = core.call(now, target, Box::new(request), self.request_timeout);
             self.calls.insert(token, id);
         }
@@ -472,7 +469,11 @@ fn shape(cluster: &Cluster, topic: &Topic, rack: Option<&str>) -> TopicShape {
     }
 }
 
-fn leader(cluster: &Cluster, partition: &TopicPartition) -> Route {
+/// Where a partition's batches may go now.
+fn route(transactions: &mut Transactions, cluster: &Cluster, partition: &TopicPartition) -> Route {
+    if !transactions.admit(partition) {
+        return Route::Hold;
+    }
     match cluster.leader(partition) {
         Some((leader, _)) => Route::Leader(leader),
         None => Route::NoLeader,

@@ -10,10 +10,11 @@
 //!   only be recognised as a duplicate. Sequences start anew (KIP-360) only after the broker has refused
 //!   the front as out of order, and with nothing on the wire.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt as _};
@@ -24,6 +25,7 @@ use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::record::SealedBatch;
 use crate::time::{Backoff, Rng};
 use crate::types::{BrokerId, ProducerIdentity, TopicPartition};
+use queue::{Entry, Queue, sequence_after};
 
 /// What the sender takes from the producer's configuration.
 #[derive(Clone, Debug)]
@@ -105,8 +107,19 @@ pub(crate) struct Sender {
     config: SenderConfig,
     places: HashMap<TopicPartition, usize>,
     queues: Vec<Queue>,
-    /// Places of queues that are not empty.
-    active: Vec<usize>,
+    /// Places of queues to look at: something has changed, and where they may go is not known.
+    unrouted: Vec<usize>,
+    /// Places of queues with something to send, per leader, in the order of their turns. What is done for a
+    /// request is in proportion to what it holds, and not to the number of partitions.
+    ready: BTreeMap<BrokerId, VecDeque<usize>>,
+    /// Places of queues that wait before they try again.
+    delayed: BTreeSet<(Instant, usize)>,
+    /// The metadata that `ready` follows.
+    generation: u64,
+    /// Batches without their fate.
+    unsettled: usize,
+    /// No batch expires before this.
+    next_expiry: Option<Instant>,
     /// Unanswered requests.
     calls: HashMap<CallId, OnWire>,
     in_flight: HashMap<BrokerId, usize>,
@@ -126,42 +139,6 @@ struct OnWire {
     queues: Vec<usize>,
 }
 
-/// A partition's batches whose fate is open, oldest first.
-#[derive(Debug)]
-struct Queue {
-    partition: TopicPartition,
-    entries: VecDeque<Entry>,
-    /// Whether it is among the sender's active ones.
-    is_active: bool,
-    /// Batches on the wire, those included that have expired meanwhile; all to `broker`.
-    on_wire: usize,
-    broker: BrokerId,
-    identity: Option<ProducerIdentity>,
-    next_sequence: i32,
-    failures: u32,
-    not_before: Option<Instant>,
-    /// A batch of unknown fate has expired: whether the log holds it decides about those behind it.
-    has_gap: bool,
-    /// The broker has written something under this producer id. Until then one batch at a time: a broker
-    /// without memory of the id takes any sequence number, also that of the second batch first.
-    is_acquainted: bool,
-    /// The front was refused as out of order: sequences start anew when nothing is on the wire.
-    is_resetting: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    batch: Batch,
-    stamp: Option<Stamp>,
-    call: Option<CallId>,
-    /// How often it was sent.
-    attempts: u32,
-    has_failed: bool,
-    /// The fate of an earlier attempt is unknown.
-    possibly_written: bool,
-    last_error: Option<Error>,
-}
-
 impl Sender {
     pub(crate) fn new(config: SenderConfig) -> Self {
         Self {
@@ -169,7 +146,12 @@ impl Sender {
             config,
             places: HashMap::new(),
             queues: Vec::new(),
-            active: Vec::new(),
+            unrouted: Vec::new(),
+            ready: BTreeMap::new(),
+            delayed: BTreeSet::new(),
+            generation: 0,
+            unsettled: 0,
+            next_expiry: None,
             calls: HashMap::new(),
             in_flight: HashMap::new(),
             identity: None,
@@ -190,11 +172,13 @@ impl Sender {
             self.queues.push(Queue::new(batch.partition.clone()));
             self.queues.len() - 1
         });
-        let queue = &mut self.queues[place];
-        if !std::mem::replace(&mut queue.is_active, true) {
-            self.active.push(place);
+        if self.unsettled == 0 {
+            self.next_expiry = None;
         }
-        queue.entries.push_back(Entry {
+        let expiry = batch.created + self.config.delivery_timeout;
+        self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
+        self.unsettled += 1;
+        self.queues[place].entries.push_back(Entry {
             batch,
             stamp: None,
             call: None,
@@ -203,6 +187,15 @@ impl Sender {
             possibly_written: false,
             last_error: None,
         });
+        self.look_at(place);
+    }
+
+    /// Something has changed that may let a queue send.
+    fn look_at(&mut self, place: usize) {
+        let queue = &mut self.queues[place];
+        if !queue.entries.is_empty() && !std::mem::replace(&mut queue.is_listed, true) {
+            self.unrouted.push(place);
+        }
     }
 
     /// Who writes from now on. Batches whose fate is open keep who they were sent by.
@@ -215,16 +208,14 @@ impl Sender {
         self.config.is_idempotent && self.identity.is_none()
     }
 
-    /// The partitions that wait to be sent to.
+    /// The partitions of which it is not known where they may go.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.active.iter().map(|place| &self.queues[*place]).filter_map(|queue| {
-            queue.entries.iter().any(|entry| entry.call.is_none()).then_some(&queue.partition)
-        })
+        self.unrouted.iter().map(|place| &self.queues[*place].partition)
     }
 
     /// Whether every batch has met its fate.
     pub(crate) fn is_empty(&self) -> bool {
-        self.active.iter().all(|place| self.queues[*place].entries.is_empty())
+        self.unsettled == 0
     }
 
     /// Whether nothing is on the wire.
@@ -253,55 +244,105 @@ impl Sender {
         std::mem::take(&mut self.is_metadata_stale)
     }
 
+    /// Finds out where batches may go; before [`Self::poll_call`]. `generation` is that of the metadata.
+    pub(crate) fn route(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        route: &mut dyn FnMut(&TopicPartition) -> Route,
+    ) {
+        while let Some(&(time, place)) = self.delayed.first()
+            && time <= now
+        {
+            self.delayed.pop_first();
+            self.look_at(place);
+        }
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            self.unrouted.extend(std::mem::take(&mut self.ready).into_values().flatten());
+        }
+        for place in std::mem::take(&mut self.unrouted) {
+            let queue = &mut self.queues[place];
+            if queue.sendable(now, self.config.max_in_flight).is_none() {
+                // An answer, or the end of its delay, will bring it back.
+                queue.is_listed = false;
+                continue;
+            }
+            match route(&queue.partition) {
+                Route::Leader(broker) => self.ready.entry(broker).or_default().push_back(place),
+                Route::Hold => self.unrouted.push(place),
+                Route::NoLeader => {
+                    self.is_metadata_stale = true;
+                    self.unrouted.push(place);
+                }
+            }
+        }
+    }
+
     /// The next request to make, until there is none.
     pub(crate) fn poll_call(
         &mut self,
         now: Instant,
         route: &mut dyn FnMut(&TopicPartition) -> Route,
     ) -> Option<ProduceCall> {
+        if self.needs_identity() {
+            return None;
+        }
+        let brokers: Vec<BrokerId> = self.ready.keys().copied().collect();
+        brokers.into_iter().find_map(|broker| {
+            let in_flight = self.in_flight.get(&broker).copied().unwrap_or(0);
+            if in_flight >= self.config.max_in_flight { None } else { self.fill(now, broker, route) }
+        })
+    }
+
+    /// A request to `broker` with a batch of each partition whose turn it is, as many as it holds.
+    fn fill(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        route: &mut dyn FnMut(&TopicPartition) -> Route,
+    ) -> Option<ProduceCall> {
         let id = CallId(self.next_call);
-        let mut call: Option<(ProduceCall, OnWire)> = None;
+        let mut turns = self.ready.remove(&broker)?;
+        let (mut batches, mut places, mut more) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
-        for turn in 0..self.active.len() {
-            // Each call starts with another partition, so that none is always the one that does not fit.
-            let place = self.active[(turn + self.next_call as usize) % self.active.len()];
-            let Some(index) = self.queues[place].sendable(now, self.config.max_in_flight) else { continue };
-            let broker = match route(&self.queues[place].partition) {
-                Route::Leader(broker) => broker,
-                Route::Hold => continue,
-                Route::NoLeader => {
-                    self.is_metadata_stale = true;
-                    continue;
-                }
-            };
-            let is_full =
-                self.in_flight.get(&broker).is_some_and(|calls| *calls >= self.config.max_in_flight);
-            if is_full || call.as_ref().is_some_and(|(call, _)| call.broker != broker) {
-                continue;
-            }
+        while let Some(place) = turns.pop_front() {
             let queue = &mut self.queues[place];
-            let size = queue.entries[index].batch.records.size_bytes();
-            let is_elsewhere = queue.on_wire > 0 && queue.broker != broker;
-            if is_elsewhere || (bytes > 0 && bytes + size > self.config.max_request_size) {
+            queue.is_listed = false;
+            let Some(index) = queue.sendable(now, self.config.max_in_flight) else { continue };
+            if route(&queue.partition) != Route::Leader(broker) {
+                self.look_at(place);
                 continue;
             }
-            if self.config.is_idempotent && !queue.stamp(index, self.identity) {
+            let size = queue.entries[index].batch.records.size_bytes();
+            if bytes > 0 && bytes + size > self.config.max_request_size {
+                queue.is_listed = true;
+                turns.push_front(place);
+                break;
+            }
+            let is_elsewhere = queue.on_wire > 0 && queue.broker != broker;
+            if is_elsewhere || (self.config.is_idempotent && !queue.stamp(index, self.identity)) {
+                // What is on the wire must be answered first, which will bring it back.
                 continue;
             }
             bytes += size;
-            let batch = queue.put_on_wire(index, id, broker);
-            let (call, on_wire) = call.get_or_insert_with(|| {
-                let on_wire = OnWire { broker, queues: Vec::new() };
-                (ProduceCall { id, broker, batches: Vec::new() }, on_wire)
-            });
-            call.batches.push(batch);
-            on_wire.queues.push(place);
+            batches.push(queue.put_on_wire(index, id, broker));
+            places.push(place);
+            if queue.sendable(now, self.config.max_in_flight).is_some() {
+                queue.is_listed = true;
+                more.push(place);
+            }
         }
-        let (call, on_wire) = call?;
+        turns.extend(more);
+        if !turns.is_empty() {
+            self.ready.insert(broker, turns);
+        }
+        if batches.is_empty() {
+            return None;
+        }
         self.next_call += 1;
-        *self.in_flight.entry(on_wire.broker).or_default() += 1;
-        self.calls.insert(id, on_wire);
-        Some(call)
+        *self.in_flight.entry(broker).or_default() += 1;
+        self.calls.insert(id, OnWire { broker, queues: places });
+        Some(ProduceCall { id, broker, batches })
     }
 
     /// What came of a request: an answer per partition, or the reason why there is none.
@@ -328,8 +369,8 @@ impl Sender {
             if self.queues[place].is_resetting && self.queues[place].on_wire == 0 {
                 self.reset_sequences(place);
             }
+            self.look_at(place);
         }
-        self.drop_empty();
     }
 
     fn settle(&mut self, now: Instant, place: usize, id: CallId, verdict: Verdict, broker: BrokerId) {
@@ -345,6 +386,7 @@ impl Sender {
                 queue.has_gap &= stamp.is_none();
                 queue.is_acquainted |= stamp.is_some_and(|stamp| queue.identity == Some(stamp.identity));
                 if let Some(entry) = queue.entries.remove(index) {
+                    self.unsettled -= 1;
                     entry.batch.succeed(base_offset, append_time_ms);
                 }
             }
@@ -404,6 +446,7 @@ impl Sender {
             base_sequence: sequence_after(stamp.base_sequence, front.records.records()),
             ..stamp
         });
+        self.unsettled += 1;
         queue.entries.insert(index, entry(back, of_back));
         queue.entries.insert(index, entry(front, stamp));
     }
@@ -416,7 +459,9 @@ impl Sender {
         // One failure of several batches on the wire is one reason to wait.
         if index == 0 || queue.not_before.is_none_or(|time| time <= now) {
             queue.failures = queue.failures.saturating_add(1);
-            queue.not_before = Some(now + self.config.retry_backoff.delay(queue.failures, &mut self.rng));
+            let again = now + self.config.retry_backoff.delay(queue.failures, &mut self.rng);
+            queue.not_before = Some(again);
+            self.delayed.insert((again, place));
         }
     }
 
@@ -424,6 +469,7 @@ impl Sender {
     fn fail(&mut self, place: usize, index: usize, error: Error) {
         let queue = &mut self.queues[place];
         let Some(entry) = queue.entries.remove(index) else { return };
+        self.unsettled -= 1;
         let error = if entry.possibly_written { error.with_possibly_written() } else { error };
         let error = error.with_partition(queue.partition.clone()).with_api("Produce");
         queue.forget_sequence(index, &entry);
@@ -468,11 +514,17 @@ impl Sender {
 
     /// Fails what is older than the delivery timeout, on the wire or not.
     pub(crate) fn expire(&mut self, now: Instant) {
-        for turn in 0..self.active.len() {
-            let place = self.active[turn];
-            while let Some(front) = self.queues[place].entries.front_mut()
-                && front.batch.created + self.config.delivery_timeout <= now
-            {
+        if self.next_expiry.is_none_or(|next| now < next) {
+            return;
+        }
+        self.next_expiry = None;
+        for place in 0..self.queues.len() {
+            while let Some(front) = self.queues[place].entries.front_mut() {
+                let expiry = front.batch.created + self.config.delivery_timeout;
+                if now < expiry {
+                    self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
+                    break;
+                }
                 front.possibly_written |= front.call.is_some();
                 let text = format!(
                     "{} within delivery.timeout.ms={}",
@@ -484,9 +536,10 @@ impl Sender {
                     error = error.with_cause(cause);
                 }
                 self.fail(place, 0, error);
+                // What stood behind it may go now.
+                self.look_at(place);
             }
         }
-        self.drop_empty();
     }
 
     /// Fails everything that is not on the wire, and what is there as soon as it fails once; nothing new
@@ -498,25 +551,26 @@ impl Sender {
 
     /// Fails everything that is not on the wire.
     pub(crate) fn fail_queued(&mut self, reason: &Error) {
-        for turn in 0..self.active.len() {
-            let place = self.active[turn];
+        for place in self.filled() {
             while let Some(index) = self.queues[place].entries.iter().position(|entry| entry.call.is_none()) {
                 self.fail(place, index, reason.clone());
             }
         }
-        self.drop_empty();
     }
 
     /// Fails everything, on the wire or not.
     pub(crate) fn fail_all(&mut self, reason: &Error) {
-        for turn in 0..self.active.len() {
-            let place = self.active[turn];
+        for place in self.filled() {
             while let Some(front) = self.queues[place].entries.front_mut() {
                 front.possibly_written |= front.call.is_some();
                 self.fail(place, 0, reason.clone());
             }
         }
-        self.drop_empty();
+    }
+
+    /// Places of all queues, unless all are empty.
+    fn filled(&self) -> std::ops::Range<usize> {
+        if self.unsettled == 0 { 0..0 } else { 0..self.queues.len() }
     }
 
     /// Batches are taken again.
@@ -525,106 +579,10 @@ impl Sender {
         self.failure = None;
     }
 
-    /// When [`Self::expire`] or [`Self::poll_call`] should be called at the latest.
+    /// When [`Self::expire`] or [`Self::route`] should be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let of_queue = |place: &usize| {
-            let queue = &self.queues[*place];
-            let expiry = queue.entries.front()?.batch.created + self.config.delivery_timeout;
-            Some(queue.not_before.map_or(expiry, |retry| retry.min(expiry)))
-        };
-        self.active.iter().filter_map(of_queue).min()
+        let expiry = self.next_expiry.filter(|_| self.unsettled > 0);
+        let retry = self.delayed.first().map(|(time, _)| *time);
+        [expiry, retry].into_iter().flatten().min()
     }
-
-    fn drop_empty(&mut self) {
-        let queues = &mut self.queues;
-        self.active.retain(|place| {
-            let queue = &mut queues[*place];
-            queue.is_active = !queue.entries.is_empty();
-            queue.is_active
-        });
-    }
-}
-
-impl Queue {
-    fn new(partition: TopicPartition) -> Self {
-        Self {
-            partition,
-            entries: VecDeque::new(),
-            is_active: false,
-            on_wire: 0,
-            broker: BrokerId(-1),
-            identity: None,
-            next_sequence: 0,
-            failures: 0,
-            not_before: None,
-            has_gap: false,
-            is_acquainted: false,
-            is_resetting: false,
-        }
-    }
-
-    /// Which entry may be put on the wire now.
-    fn sendable(&mut self, now: Instant, max_in_flight: usize) -> Option<usize> {
-        // Over is over: a time that has passed must not be waited for.
-        self.not_before = self.not_before.filter(|time| now < *time);
-        if self.is_resetting || self.on_wire >= max_in_flight || self.not_before.is_some() {
-            return None;
-        }
-        let index = self.entries.iter().position(|entry| entry.call.is_none())?;
-        let is_calm = self.entries.iter().take(index + 1).all(|entry| !entry.has_failed);
-        (index == 0 || is_calm).then_some(index)
-    }
-
-    /// Gives the entry its place in the sequence, unless it has one; `false` when it cannot have one yet.
-    fn stamp(&mut self, index: usize, identity: Option<ProducerIdentity>) -> bool {
-        if self.entries[index].stamp.is_some() {
-            return true;
-        }
-        let Some(identity) = identity else { return false };
-        if self.identity != Some(identity) {
-            if self.on_wire > 0 || self.entries.iter().any(|entry| entry.stamp.is_some()) {
-                return false;
-            }
-            self.is_acquainted &= self.identity.is_some_and(|old| old.id == identity.id);
-            self.identity = Some(identity);
-            self.next_sequence = 0;
-        }
-        if !self.is_acquainted && self.on_wire > 0 {
-            return false;
-        }
-        let records = self.entries[index].batch.records.records();
-        self.entries[index].stamp = Some(Stamp { identity, base_sequence: self.next_sequence });
-        self.next_sequence = sequence_after(self.next_sequence, records);
-        true
-    }
-
-    fn put_on_wire(&mut self, index: usize, call: CallId, broker: BrokerId) -> StampedBatch {
-        self.on_wire += 1;
-        self.broker = broker;
-        let entry = &mut self.entries[index];
-        entry.call = Some(call);
-        entry.attempts = entry.attempts.saturating_add(1);
-        StampedBatch {
-            partition: self.partition.clone(),
-            records: entry.batch.records.clone(),
-            stamp: entry.stamp,
-        }
-    }
-
-    /// A failed entry that stood at `index` leaves: its sequence numbers are used again where nobody can
-    /// have seen them, else they are missing.
-    fn forget_sequence(&mut self, index: usize, entry: &Entry) {
-        let Some(stamp) = entry.stamp else { return };
-        let is_last = self.entries.iter().skip(index).all(|later| later.stamp.is_none());
-        if entry.possibly_written {
-            self.has_gap = true;
-        } else if is_last && self.identity == Some(stamp.identity) {
-            self.next_sequence = stamp.base_sequence;
-        }
-    }
-}
-
-/// Sequence numbers count records and wrap to 0 after `i32::MAX`.
-fn sequence_after(base: i32, records: u32) -> i32 {
-    ((i64::from(base) + i64::from(records)) & i64::from(i32::MAX)) as i32
 }

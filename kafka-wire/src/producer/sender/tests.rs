@@ -85,6 +85,7 @@ struct World {
     sender: Sender,
     logs: Vec<Log>,
     leaders: [BrokerId; PARTITIONS],
+    generation: u64,
     /// Requests on the connection to each of two brokers, in order.
     wires: [VecDeque<ProduceCall>; 2],
     /// Requests in connections that the client has given up and the broker has not.
@@ -105,6 +106,7 @@ impl World {
             sender,
             logs: (0..PARTITIONS).map(|_| Log::default()).collect(),
             leaders: [BrokerId(0), BrokerId(1)],
+            generation: 0,
             wires: Default::default(),
             zombies: VecDeque::new(),
             pushed: vec![Vec::new(); PARTITIONS],
@@ -144,6 +146,7 @@ impl World {
     fn send(&mut self) {
         let leaders = self.leaders;
         let route = &mut |partition: &TopicPartition| Route::Leader(leaders[partition.partition as usize]);
+        self.sender.route(self.now, self.generation, route);
         while let Some(call) = self.sender.poll_call(self.now, route) {
             self.wires[call.broker.0 as usize].push_back(call);
         }
@@ -336,6 +339,7 @@ fn run(steps: Vec<Step>) -> World {
             Step::Zombie => world.deliver_zombie(),
             Step::MoveLeader { partition } => {
                 world.leaders[partition] = BrokerId(1 - world.leaders[partition].0);
+                world.generation += 1;
             }
             Step::Pass { millis } => world.pass(Duration::from_millis(millis)),
         }
@@ -622,6 +626,7 @@ fn a_partition_waits_for_its_old_leader_before_it_turns_to_the_new_one() {
     world.push(0, 1);
     world.send();
     world.leaders[0] = BrokerId(1);
+    world.generation += 1;
     world.push(0, 1);
     world.send();
     assert!(world.wires[1].is_empty(), "the first is still on its way to broker 0");
@@ -658,4 +663,44 @@ fn in_a_transaction_the_front_out_of_order_is_a_failure() {
     world.deliver(0, Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
     assert_eq!(world.fate(batch).unwrap_err().code(), Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
     assert!(world.sender.take_failure().is_some());
+}
+
+/// Else a cluster with ten thousand partitions would cost ten thousand steps a request.
+#[test]
+fn the_work_for_a_request_does_not_grow_with_the_partitions_that_wait() {
+    const WAITING: i32 = 1_000;
+    let mut sender = Sender::new(SenderConfig { max_request_size: 1_000, ..config() });
+    sender.identify(ProducerIdentity { id: 7, epoch: 0 });
+    #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+    let now = Instant::now();
+    let settled = Arc::new(Mutex::new(0));
+    for partition in 0..WAITING {
+        let mut builder = BatchBuilder::new(Compression::NONE, 64);
+        builder.append(1, None, Some(&[7; 300]), &[]).unwrap();
+        let settled = Arc::clone(&settled);
+        sender.push(Batch {
+            partition: TopicPartition::new("t", partition),
+            records: builder.seal(),
+            created: now,
+            done: Done::new(1, move |_| *settled.lock().unwrap() += 1),
+        });
+    }
+    let (mut routed, mut wire) = (0, VecDeque::new());
+    while !sender.is_empty() {
+        let mut route = |_: &TopicPartition| {
+            routed += 1;
+            Route::Leader(BrokerId(0))
+        };
+        sender.route(now, 1, &mut route);
+        while let Some(call) = sender.poll_call(now, &mut route) {
+            wire.push_back(call);
+        }
+        assert!(wire.len() <= 5, "unanswered requests are bounded");
+        let call = wire.pop_front().unwrap();
+        let answers = call.batches.iter().map(|batch| PartitionAnswer::unanswered(&batch.partition));
+        sender.handle_answer(now, call.id, Ok(answers.collect()));
+    }
+    assert_eq!(*settled.lock().unwrap(), WAITING);
+    // Once when it was pushed, once when it is its turn; once more where it does not fit at the end.
+    assert!(routed <= 3 * WAITING, "{routed} looks at {WAITING} partitions");
 }
