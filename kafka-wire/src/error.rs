@@ -40,6 +40,9 @@ pub enum ErrorKind {
     Fenced,
     /// Data that was expected is gone: truncation, retention, or a topic created anew.
     DataLoss,
+    /// The data and its schema: a value that does not fit, or a schema that the registry refuses or does not
+    /// have.
+    Schema,
     /// The client was closed.
     Closed,
 }

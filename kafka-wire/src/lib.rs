@@ -99,6 +99,8 @@ pub mod protocol;
 #[doc(hidden)] // likewise
 pub mod record;
 mod reply;
+#[cfg(feature = "schema")]
+pub mod schema;
 #[doc(hidden)] // SASL, for this workspace's broker and tests; outside semver
 pub mod security;
 #[cfg_attr(

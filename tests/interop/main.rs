@@ -13,6 +13,7 @@ mod producer_faults;
 mod protocol;
 mod replicas;
 mod sasl;
+mod schemas;
 mod secured;
 mod share;
 mod support;

@@ -10,3 +10,4 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod real_kafka;
+pub mod registry;

@@ -92,7 +92,7 @@ pub fn old_versions() -> &'static [Version] {
     &[Version::V2_8, Version::V2_4]
 }
 
-fn runs(tool: &str, flag: &str) -> bool {
+pub(crate) fn runs(tool: &str, flag: &str) -> bool {
     Command::new(tool).arg(flag).output().is_ok_and(|output| output.status.success())
 }
 
@@ -515,7 +515,7 @@ fn text_of_stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!(
         "{}\n{}{}",
         output.status,

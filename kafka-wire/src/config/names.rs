@@ -7,6 +7,10 @@ pub(super) const READ: &[&str] = &[
     "auto.commit.interval.ms",
     "auto.offset.reset",
     "batch.size",
+    "basic.auth.credentials.source",
+    "basic.auth.user.info",
+    "bearer.auth.credentials.source",
+    "bearer.auth.token",
     "bootstrap.servers",
     "buffer.memory",
     "check.crcs",
@@ -71,6 +75,11 @@ pub(super) const READ: &[&str] = &[
     "sasl.oauthbearer.token.file",
     "sasl.password",
     "sasl.username",
+    "schema.registry.basic.auth.credentials.source",
+    "schema.registry.basic.auth.user.info",
+    "schema.registry.bearer.auth.credentials.source",
+    "schema.registry.bearer.auth.token",
+    "schema.registry.url",
     "security.protocol",
     "session.timeout.ms",
     "share.acknowledgement.mode",
@@ -164,7 +173,9 @@ pub(super) fn short_class_name(name: &str) -> &str {
 
 /// Whether a value of this name must never be shown.
 pub(super) fn is_secret(name: &str) -> bool {
-    ["password", "passphrase", "secret", "jaas", "keystore.key"].iter().any(|word| name.contains(word))
+    ["password", "passphrase", "secret", "jaas", "keystore.key", "auth.user.info", "auth.token"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// The known name, or one of the application's, that takes the fewest edits to reach from `name`.
