@@ -19,6 +19,7 @@ mod produce;
 mod producers;
 mod quotas;
 mod replicas;
+mod sasl;
 mod tokens;
 mod topics;
 mod transactions;
@@ -187,6 +188,8 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::UpdateFeatures => with(cluster, context, request, features::update),
         ApiKey::DescribeQuorum => with(cluster, context, request, nodes::describe_quorum),
         ApiKey::UnregisterBroker => with(cluster, context, request, nodes::unregister),
+        ApiKey::SaslHandshake => with(cluster, context, request, sasl::handshake),
+        ApiKey::SaslAuthenticate => with(cluster, context, request, sasl::authenticate),
         ApiKey::DescribeAcls => with(cluster, context, request, acls::describe),
         ApiKey::CreateAcls => with(cluster, context, request, acls::create),
         ApiKey::DeleteAcls => with(cluster, context, request, acls::delete),

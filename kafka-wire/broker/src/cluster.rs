@@ -3,6 +3,7 @@
 //! Call `handle_*`, then [`Cluster::poll_output`] until it is empty, then [`Cluster::poll_timeout`].
 //! Inside is no socket, clock, thread or random source; with a data folder there are files.
 
+mod authentication;
 mod commands;
 mod connection;
 mod members;
@@ -185,7 +186,8 @@ impl Cluster {
     pub fn handle_connected_from(&mut self, node: i32, peer: Peer) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.connections.insert(connection, Connection::new(node, peer));
+        let session = self.new_session();
+        self.connections.insert(connection, Connection::new(node, peer, session));
         connection
     }
 
@@ -252,6 +254,10 @@ impl Cluster {
                 return self.close(connection);
             }
         };
+        if !self.may_ask(now, connection, request.api) {
+            tracing::info!(api = ?request.api, node, "a client that is not known (any more) is closed");
+            return self.close(connection);
+        }
         let fault = if judge && !self.faults.is_empty() {
             let names = if self.faults.need_names() { api::named(self, &request) } else { Vec::new() };
             self.faults.judge(node, request.api, &names)
@@ -314,6 +320,9 @@ impl Cluster {
             Some(frame) => Output::Send { connection, frame },
             None => Output::Continue { connection },
         });
+        if self.connections.get(&connection).is_some_and(|connection| connection.closes) {
+            self.close(connection);
+        }
     }
 
     pub(crate) fn close(&mut self, connection: ConnectionId) {

@@ -25,6 +25,7 @@
 mod api;
 mod authorizer;
 mod batch;
+mod certificate;
 mod cluster;
 mod config_table;
 mod error;
@@ -37,6 +38,7 @@ mod log;
 mod options;
 mod producers;
 mod quotas;
+mod sasl;
 mod sessions;
 mod setting;
 mod tokens;
@@ -54,4 +56,4 @@ pub use self::authorizer::{Acl, AuthorizerOptions, Operation, PatternType, Resou
 pub use self::cluster::{Cluster, ConnectionId, Now, Output, Peer};
 pub use self::faults::{Action, Rule, RuleId};
 pub use self::listen::EmbeddedBroker;
-pub use self::options::{Options, SaslOptions, TopicOptions, TransactionVersion};
+pub use self::options::{Options, SaslOptions, TlsOptions, TopicOptions, TransactionVersion};

@@ -1,4 +1,6 @@
-//! The only tokio module: sockets, a thread and the clock around a [`Cluster`].
+//! The only tokio module: sockets, TLS, a thread and the clock around a [`Cluster`].
+
+mod tls;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -10,14 +12,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes};
 use kafka_wire::protocol::frame::FrameReader;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-use crate::cluster::{Cluster, ConnectionId, Now, Output};
+use crate::cluster::{Cluster, ConnectionId, Now, Output, Peer};
 use crate::faults::{Rule, RuleId};
 use crate::options::Options;
+
+/// How long a client may take for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 64;
@@ -57,7 +63,7 @@ impl EmbeddedBroker {
         for listener in &listeners {
             addresses.push(listener.local_addr()?);
         }
-        let request_bytes_max = options.request_bytes_max;
+        let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
         let mut cluster = Cluster::new(now(), options, RandomState::new().build_hasher().finish())?;
         for (node, address) in (0..).zip(&addresses) {
             cluster.set_address(node, advertised(address), address.port());
@@ -68,7 +74,7 @@ impl EmbeddedBroker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("tidewater-broker".to_owned()).spawn(move || {
-            runtime.block_on(serve(served, listeners, stopped, request_bytes_max));
+            runtime.block_on(serve(served, listeners, stopped, tls));
         })?;
         Ok(Self { shared, addresses, stop, thread: Some(thread) })
     }
@@ -187,11 +193,11 @@ async fn serve(
     shared: Arc<Shared>,
     listeners: Vec<std::net::TcpListener>,
     mut stopped: watch::Receiver<bool>,
-    request_bytes_max: usize,
+    tls: Option<TlsAcceptor>,
 ) {
     let mut tasks = JoinSet::new();
     for (node, listener) in (0..).zip(listeners) {
-        tasks.spawn(accept(Arc::clone(&shared), node, listener, request_bytes_max));
+        tasks.spawn(accept(Arc::clone(&shared), node, listener, tls.clone()));
     }
     tasks.spawn(keep_time(shared));
     // An error means that the handle is gone, which says the same.
@@ -217,7 +223,7 @@ async fn keep_time(shared: Arc<Shared>) {
     }
 }
 
-async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener, request_bytes_max: usize) {
+async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener, tls: Option<TlsAcceptor>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, node, "cannot listen"),
@@ -226,8 +232,8 @@ async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener,
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if shared.lock().cluster.is_up(node) => {
-                    connections.spawn(converse(Arc::clone(&shared), node, stream, request_bytes_max));
+                Ok((stream, peer)) if shared.lock().cluster.is_up(node) => {
+                    connections.spawn(greet(Arc::clone(&shared), node, stream, peer, tls.clone()));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -241,20 +247,52 @@ async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener,
     }
 }
 
+/// Shakes hands, where there is TLS, and then talks.
+async fn greet(
+    shared: Arc<Shared>,
+    node: i32,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) {
+    let _ = stream.set_nodelay(true);
+    let host = peer.ip().to_string();
+    let Some(tls) = tls else {
+        return converse(shared, Peer { host, principal: None }, node, stream).await;
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let principal = tls::principal(&stream);
+            converse(shared, Peer { host, principal }, node, stream).await;
+        }
+        Ok(Err(error)) => tracing::info!(%error, node, %peer, "a TLS handshake failed"),
+        Err(_) => tracing::info!(node, %peer, "a TLS handshake took too long"),
+    }
+}
+
 /// One connection: a request at a time, as Kafka does it.
-async fn converse(shared: Arc<Shared>, node: i32, mut stream: TcpStream, request_bytes_max: usize) {
+async fn converse<S>(shared: Arc<Shared>, peer: Peer, node: i32, mut stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (outbox, mut answers) = mpsc::unbounded_channel();
-    let connection = {
+    let (connection, mut request_bytes_max) = {
         let mut state = shared.lock();
-        let connection = state.cluster.handle_connected(node);
+        let connection = state.cluster.handle_connected_from(node, peer);
         state.outboxes.insert(connection, outbox);
-        connection
+        (connection, state.cluster.request_bytes_max(connection))
     };
     let guard = Guard { shared: &shared, connection };
-    let _ = stream.set_nodelay(true);
     let mut reader = FrameReader::new(request_bytes_max);
     while let Some(frame) = next_frame(&mut stream, &mut reader, &mut answers).await {
-        shared.with(|cluster| cluster.handle_request(now(), connection, frame));
+        let allowed = shared.with(|cluster| {
+            cluster.handle_request(now(), connection, frame);
+            cluster.request_bytes_max(connection)
+        });
+        if allowed != request_bytes_max {
+            request_bytes_max = allowed;
+            reader.set_max_bytes(allowed);
+        }
         match answers.recv().await {
             Some(Output::Send { frame, .. }) => {
                 if write_all(&mut stream, frame).await.is_err() {
@@ -284,7 +322,7 @@ impl Drop for Guard<'_> {
 
 /// The next request; `None` when the connection is over.
 async fn next_frame(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     reader: &mut FrameReader,
     answers: &mut mpsc::UnboundedReceiver<Output>,
 ) -> Option<Bytes> {
@@ -308,7 +346,7 @@ async fn next_frame(
     }
 }
 
-async fn write_all(stream: &mut TcpStream, mut pieces: Vec<Bytes>) -> io::Result<()> {
+async fn write_all(stream: &mut (impl AsyncWrite + Unpin), mut pieces: Vec<Bytes>) -> io::Result<()> {
     let mut first = 0;
     while first < pieces.len() {
         let slices: Vec<io::IoSlice<'_>> =

@@ -1,6 +1,7 @@
 //! What an embedded broker is started with.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kafka_wire::config::Secret;
@@ -53,6 +54,44 @@ impl TopicOptions {
         self.configs.push((name.into(), value.into()));
         self
     }
+}
+
+/// TLS 1.2 and 1.3 on all listeners. Everything is in PEM form.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// The broker's certificate, followed by those that signed it.
+    pub certificates: String,
+    /// Its key (PKCS #8).
+    pub private_key: Secret,
+    /// Who signs the certificates of clients (`ssl.client.auth=required`): with it every client has to show one,
+    /// and is, unless it authenticates by SASL, the principal `User:` and its subject, such as `User:CN=alice`.
+    /// Without it none is asked for.
+    pub client_authorities: Option<String>,
+}
+
+impl TlsOptions {
+    /// From files: the certificate with its chain, and its key.
+    ///
+    /// # Errors
+    /// When a file cannot be read, with its name.
+    pub fn from_files(certificates: &Path, private_key: &Path) -> io::Result<Self> {
+        let private_key = Secret::from(read(private_key)?);
+        Ok(Self { certificates: read(certificates)?, private_key, client_authorities: None })
+    }
+
+    /// Asks clients for a certificate that is signed by one in this file.
+    ///
+    /// # Errors
+    /// As [`TlsOptions::from_files`].
+    pub fn with_client_authorities(mut self, file: &Path) -> io::Result<Self> {
+        self.client_authorities = Some(read(file)?);
+        Ok(self)
+    }
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| io::Error::new(error.kind(), format!("read {}: {error}", file.display())))
 }
 
 /// How clients prove who they are (SASL). With it all clients have to.
@@ -108,6 +147,8 @@ pub struct Options {
     pub auto_create_topics: bool,
     /// Partitions of a topic whose creator did not say (`num.partitions`); 1 by default.
     pub default_partitions: i32,
+    /// Whether the listeners speak TLS; plaintext by default.
+    pub tls: Option<TlsOptions>,
     /// How clients prove who they are; not at all by default.
     pub sasl: Option<SaslOptions>,
     /// Who may do what; everybody everything by default, as in Kafka.
@@ -145,6 +186,7 @@ impl Default for Options {
             topics: Vec::new(),
             auto_create_topics: true,
             default_partitions: 1,
+            tls: None,
             sasl: None,
             authorizer: None,
             transaction_version: TransactionVersion::V2,

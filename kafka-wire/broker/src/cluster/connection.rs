@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::protocol::guard;
-
 use kafka_wire::protocol::header::ReceivedRequest;
 
+use super::authentication::Session;
 use super::{Cluster, ConnectionId, Now};
 use crate::api::Context;
 use crate::faults::Injected;
@@ -34,7 +34,11 @@ impl Default for Peer {
 pub(super) struct Connection {
     pub(super) node: i32,
     host: Arc<str>,
-    principal: Arc<str>,
+    pub(super) principal: Arc<str>,
+    /// How far it has proved who it is, where it has to.
+    pub(super) session: Option<Session>,
+    /// To be closed behind the answer to the present request.
+    pub(super) closes: bool,
     /// The pause that the answer to the present request asks for.
     throttle: Duration,
     /// Until then no request is handled (KIP-219).
@@ -42,9 +46,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(node: i32, peer: Peer) -> Self {
-        let principal = peer.principal.map_or_else(|| Arc::from(ANONYMOUS), Arc::from);
-        Self { node, host: Arc::from(peer.host), principal, throttle: Duration::ZERO, muted_until: None }
+    pub(super) fn new(node: i32, peer: Peer, session: Option<Session>) -> Self {
+        Self {
+            node,
+            host: Arc::from(peer.host),
+            principal: peer.principal.map_or_else(|| Arc::from(ANONYMOUS), Arc::from),
+            session,
+            closes: false,
+            throttle: Duration::ZERO,
+            muted_until: None,
+        }
     }
 }
 
@@ -65,7 +76,7 @@ impl Cluster {
             client_id: request.client_id.clone(),
             principal: Arc::clone(&from.principal),
             host: Arc::clone(&from.host),
-            may_ask_for_tokens: false,
+            may_ask_for_tokens: from.session.as_ref().is_some_and(Session::may_ask_for_tokens),
             authorizer: Arc::clone(&self.authorizer),
             api: request.api,
             version: request.version,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
 
 mod administration;
+mod authentication;
 mod authorization;
 mod classic_groups;
 mod consumer_groups;
