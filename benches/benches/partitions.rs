@@ -14,6 +14,8 @@ use tidewater_benches::{Broker, cpu_s, values};
 
 const TOPIC: &str = "partitions";
 const RECORDS_PER_BATCH: usize = 100;
+/// Less than `buffer.memory` holds, lest batches are sent before they are full.
+const UNACKNOWLEDGED_BATCHES: usize = 1000;
 const IDLE: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -57,7 +59,7 @@ fn properties(bootstrap: &str, more: &[(&str, &str)]) -> Properties {
 /// Writes `batches` batches, the partitions in turn.
 fn produce(bootstrap: &str, partitions: i32, batches: usize) {
     // What 100 records take, and 101 do not.
-    let properties = properties(bootstrap, &[("linger.ms", "1000"), ("batch.size", "11100")]);
+    let properties = properties(bootstrap, &[("linger.ms", "100"), ("batch.size", "11100")]);
     let producer = Producer::from_properties(&properties).unwrap();
     let values = values();
     let mut values = values.iter().cycle();
@@ -69,9 +71,11 @@ fn produce(bootstrap: &str, partitions: i32, batches: usize) {
             .map(|record| producer.enqueue_blocking(record).unwrap())
             .collect();
         last.extend(receipts.into_iter().last());
-    }
-    for receipt in last {
-        receipt.wait().unwrap();
+        if last.len() == UNACKNOWLEDGED_BATCHES || batch + 1 == batches {
+            for receipt in last.drain(..) {
+                receipt.wait().unwrap();
+            }
+        }
     }
 }
 

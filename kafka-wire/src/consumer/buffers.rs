@@ -226,6 +226,10 @@ impl Buffers {
                 self.mark_ready(&partition);
                 return Some(Err(error));
             };
+            if slot.queue.is_empty() {
+                // Room for a burst, kept by each of many partitions, is more than all that waits.
+                slot.queue = VecDeque::new();
+            }
             self.account.subtract(&waiting, false);
             let step = waiting.step;
             let before = slot.position.replace(step.next);
@@ -392,7 +396,7 @@ impl Buffers {
 
     fn drop_queue(&mut self, partition: &TopicPartition) {
         if let Some(slot) = self.slots.get_mut(partition) {
-            for waiting in slot.queue.drain(..) {
+            for waiting in std::mem::take(&mut slot.queue) {
                 self.account.subtract(&waiting, slot.paused);
             }
         }
@@ -616,6 +620,15 @@ mod tests {
         assert!(buffers.resume(&partition(0)));
         assert_eq!((buffers.account.active_bytes, buffers.account.paused_bytes), (step_bytes(), 0));
         assert_eq!((taken(&mut buffers), buffers.account.active_bytes), (Some((0, 1)), 0));
+    }
+
+    #[test]
+    fn a_partition_that_was_read_keeps_no_room() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = assigned(&mut buffers, 0);
+        push(&mut buffers, &partition(0), generation, steps(0, 50));
+        while taken(&mut buffers).is_some() {}
+        assert_eq!(buffers.slots[&partition(0)].queue.capacity(), 0);
     }
 
     #[test]
