@@ -52,6 +52,15 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// What to do when no broker of the last metadata answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataRecovery {
+    /// Ask the bootstrap servers again, whose names may have other addresses by now.
+    Rebootstrap,
+    /// Go on with the brokers that are known.
+    None,
+}
+
 /// What every client needs: where the cluster is, and how patient to be with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
@@ -71,6 +80,9 @@ pub struct ClientConfig {
     /// `socket.connection.setup.timeout.ms`: how long resolving, connecting and the TLS handshake may take
     /// together; and again the first answer, which says what the broker speaks. Default 10 s.
     pub connection_setup_timeout: Duration,
+    /// `socket.connection.setup.timeout.max.ms`: what that grows to, doubling with each failure in a row (KIP-601).
+    /// Default 30 s.
+    pub connection_setup_timeout_max: Duration,
     /// `reconnect.backoff.ms` and `reconnect.backoff.max.ms`: the pause before a broker is dialled again.
     /// Default 50 ms to 1 s.
     pub reconnect_backoff: Backoff,
@@ -82,6 +94,12 @@ pub struct ClientConfig {
     pub connections_max_idle: Duration,
     /// `metadata.max.age.ms`: how old metadata may be before it is asked for again. Default 5 min.
     pub metadata_max_age: Duration,
+    /// `metadata.recovery.strategy`: what to do when no broker of the last metadata answers (KIP-899). Default
+    /// `rebootstrap`.
+    pub metadata_recovery: MetadataRecovery,
+    /// `metadata.recovery.rebootstrap.trigger.ms`: after how long without metadata, while brokers are connected but do
+    /// not answer, the client starts again from its bootstrap servers (KIP-1102). Default 5 min.
+    pub rebootstrap_trigger: Duration,
     /// `allow.auto.create.topics`: whether asking for a topic may create it, where the broker allows that.
     /// Default `false`, unlike Java: a mistyped name should be an error, not a topic.
     pub allow_auto_create_topics: bool,
@@ -97,10 +115,13 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(30),
             default_api_timeout: Duration::from_secs(60),
             connection_setup_timeout: Duration::from_secs(10),
+            connection_setup_timeout_max: Duration::from_secs(30),
             reconnect_backoff: Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) },
             retry_backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) },
             connections_max_idle: Duration::from_secs(540),
             metadata_max_age: Duration::from_secs(300),
+            metadata_recovery: MetadataRecovery::Rebootstrap,
+            rebootstrap_trigger: Duration::from_secs(300),
             allow_auto_create_topics: false,
         }
     }
@@ -125,6 +146,8 @@ impl ClientConfig {
 
     fn read(reader: &Reader<'_>) -> Result<Self> {
         let default = Self::default();
+        // The other choice asks the resolver for names of addresses, which only Kerberos needs.
+        reader.choice("client.dns.lookup", (), &[("use_all_dns_ips", ())])?;
         Ok(Self {
             bootstrap_servers: reader.bootstrap_servers()?,
             client_id: reader.text("client.id").unwrap_or(&default.client_id).to_owned(),
@@ -137,6 +160,11 @@ impl ClientConfig {
                 default.connection_setup_timeout,
                 1,
             )?,
+            connection_setup_timeout_max: reader.millis(
+                "socket.connection.setup.timeout.max.ms",
+                default.connection_setup_timeout_max,
+                1,
+            )?,
             reconnect_backoff: reader.backoff("reconnect.backoff", default.reconnect_backoff)?,
             retry_backoff: reader.backoff("retry.backoff", default.retry_backoff)?,
             connections_max_idle: reader.millis(
@@ -145,6 +173,16 @@ impl ClientConfig {
                 1000,
             )?,
             metadata_max_age: reader.millis("metadata.max.age.ms", default.metadata_max_age, 100)?,
+            metadata_recovery: reader.choice(
+                "metadata.recovery.strategy",
+                default.metadata_recovery,
+                &[("rebootstrap", MetadataRecovery::Rebootstrap), ("none", MetadataRecovery::None)],
+            )?,
+            rebootstrap_trigger: reader.millis(
+                "metadata.recovery.rebootstrap.trigger.ms",
+                default.rebootstrap_trigger,
+                0,
+            )?,
             allow_auto_create_topics: reader
                 .boolean("allow.auto.create.topics", default.allow_auto_create_topics)?,
         })

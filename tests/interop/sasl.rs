@@ -8,6 +8,7 @@ use kafka_wire::{ErrorKind, NewTopic, Producer, Record};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tidewater_tests::programs::tidewater;
 use tidewater_tests::real_kafka;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -302,5 +303,66 @@ fn a_provider_that_refuses_is_told_and_its_redirects_are_not_followed() {
         let empty = provider(&["200 {}"]).await;
         let text = refusal(&with_provider(port, empty, "canary")).await;
         assert!(text.ends_with("the provider's answer has no access_token"), "{text}");
+    });
+}
+
+/// The program at its most talkative, with right and wrong secrets of each kind: no output repeats one.
+#[test]
+fn no_secret_is_ever_shown() {
+    on_secured(|node| async {
+        let provider = provider(&[TOKEN_ANSWER]).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (port, tls) = (node.sasl_port, node.sasl_tls_port);
+
+        let jaas = |mechanism: &str, password: &str| {
+            format!("sasl.mechanism={mechanism}\nsasl.jaas.config={}\n", user(mechanism, "alice", password))
+        };
+        let oauth = |secret: &str| {
+            format!(
+                "sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://localhost:{provider}/token\n\
+                 sasl.jaas.config={PACKAGE}.oauthbearer.OAuthBearerLoginModule required clientId=\"tidewater\" \
+                 clientSecret=\"{secret}\" scope=\"kafka all\" ssl.truststore.location=\"{}\";\n",
+                certificate("authority.pem").display()
+            )
+        };
+        let mutual = |password: &str| {
+            format!(
+                "ssl.keystore.location={}\nssl.keystore.password={password}\n",
+                certificate("client.p12").display()
+            )
+        };
+        for (port, protocol, rest, fails) in [
+            (port, "SASL_PLAINTEXT\nsasl.allow.cleartext=true", jaas("PLAIN", "alice-secret"), false),
+            (port, "SASL_PLAINTEXT\nsasl.allow.cleartext=true", jaas("PLAIN", "canary"), true),
+            (tls, "SASL_SSL", jaas("SCRAM-SHA-512", "alice-secret"), false),
+            (tls, "SASL_SSL", jaas("SCRAM-SHA-512", "canary"), true),
+            (tls, "SASL_SSL", oauth("canary"), false),
+            (tls, "SASL_SSL", oauth("canary-2"), true),
+            (node.mutual_port, "SSL", mutual("canary"), false),
+            (node.mutual_port, "SSL", mutual("canary-2"), true),
+            // A broken line is not repeated either.
+            (tls, "SASL_SSL", "sasl.jaas.config=canary canary \"canary\n".to_owned(), true),
+        ] {
+            let file = folder.path().join("kafka.properties");
+            let text = format!(
+                "bootstrap.servers=localhost:{port}\nsecurity.protocol={protocol}\nssl.truststore.location={}\n{rest}",
+                certificate("authority.pem").display()
+            );
+            std::fs::write(&file, text).expect("write the properties");
+            let child = tokio::process::Command::new(tidewater())
+                .args(["topic", "list", "--config"])
+                .arg(&file)
+                .env("RUST_LOG", "trace")
+                .output();
+            let output = child.await.expect("run the program");
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert_eq!(output.status.success(), !fails, "{text}");
+            for secret in
+                ["alice-secret", "canary", "eyJhbGciOiJub25lIn0", "YWxpY2U", "dGlkZXdhdGVyOmNhbmFyeQ"]
+            {
+                assert!(!text.contains(secret), "{secret} in:\n{text}");
+            }
+            assert!(text.contains("holds secrets, and others can read it: chmod 600"), "{text}");
+        }
     });
 }

@@ -13,7 +13,7 @@ use super::discovery::Discovery;
 use super::pool::{Endpoint, Link, Pool, SlotKey};
 use super::{ConnectionId, Output, Token, throttle};
 use crate::cluster::{Cluster, CoordinatorKind};
-use crate::config::{ClientConfig, HostPort};
+use crate::config::{ClientConfig, HostPort, MetadataRecovery};
 use crate::connection::{Connection, Event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::messages::ApiKey;
@@ -239,6 +239,7 @@ impl Core {
         let health = self.pool.health(key.endpoint);
         health.failures = 0;
         health.dial_at = None;
+        health.refusal = None;
         health.question_version = question_version.unwrap_or(health.question_version);
         self.connect_error = None;
         self.progress = true;
@@ -255,6 +256,13 @@ impl Core {
     fn close(&mut self, now: Instant, id: ConnectionId, error: Error) {
         self.outputs.push_back(Output::Close { connection: id });
         self.handle_disconnected(now, id, error);
+    }
+
+    pub(super) fn close_all(&mut self, now: Instant, error: &Error) {
+        let open: Vec<ConnectionId> = self.pool.by_connection.keys().copied().collect();
+        for id in open {
+            self.close(now, id, error.clone());
+        }
     }
 
     pub(super) fn handle_disconnected(&mut self, now: Instant, id: ConnectionId, error: Error) {
@@ -280,8 +288,7 @@ impl Core {
             self.answer(now, lost.token, Err(failure));
         }
         if !was_ready {
-            self.dial_failed(now, key, &error);
-            self.connect_error = Some(error);
+            self.dial_failed(now, key, error);
         }
         if let Endpoint::Broker(broker) = key.endpoint {
             self.cluster.forget_coordinators_on(broker);
@@ -291,16 +298,34 @@ impl Core {
     }
 
     /// Finds another way for the calls that waited for a connection, or fails them.
-    fn dial_failed(&mut self, now: Instant, key: SlotKey, error: &Error) {
+    ///
+    /// A server that cannot be believed or understood may be one bad name in a list: others are asked before anybody
+    /// hears of it. Wrong credentials are wrong everywhere.
+    fn dial_failed(&mut self, now: Instant, key: SlotKey, error: Error) {
+        let is_final = error.kind() == ErrorKind::Authentication
+            || !error.is_retriable() && {
+                self.pool.health(key.endpoint).refusal = Some(error.clone());
+                self.pool.all_refused(&self.cluster, self.config.bootstrap_servers.len())
+            };
         let waiting = std::mem::take(&mut self.pool.slot(key).waiting);
         for token in waiting {
             let Some(call) = self.calls.get(&token) else { continue };
-            if matches!(call.target, Target::Broker { .. }) || !error.is_retriable() {
+            let elsewhere = match call.target {
+                Target::Any => !is_final,
+                Target::Broker { .. } => false,
+                Target::Controller | Target::Coordinator { .. } => error.is_retriable(),
+            };
+            if elsewhere {
+                self.unrouted.push_back(token);
+            } else {
                 self.calls.remove(&token);
                 self.answer(now, token, Err(error.clone()));
-            } else {
-                self.unrouted.push_back(token);
             }
+        }
+        if is_final || error.is_retriable() {
+            self.connect_error = Some(error);
+        } else {
+            tracing::warn!(%error, "this server is passed over while there are others");
         }
     }
 
@@ -317,7 +342,7 @@ impl Core {
             let text =
                 format!("not sent within {} ms: {}", call.timeout.as_millis(), self.obstacle(&call.target));
             let mut error = Error::new(ErrorKind::Timeout, text).with_api(api_name(call.api));
-            if let Some(cause) = &self.connect_error {
+            if let Some(cause) = self.pool.a_refusal().or(self.connect_error.as_ref()) {
                 error = error.with_cause(cause.clone());
             }
             self.answer(now, token, Err(error));
@@ -408,7 +433,9 @@ impl Core {
         let (endpoint, lane) = match target {
             Target::Any => {
                 let servers = self.config.bootstrap_servers.len();
-                (self.pool.choose(now, &self.cluster, servers, &mut self.rng)?, Lane::Control)
+                let rebootstraps = self.config.metadata_recovery == MetadataRecovery::Rebootstrap;
+                let chosen = self.pool.choose(now, &self.cluster, servers, rebootstraps, &mut self.rng);
+                (chosen?, Lane::Control)
             }
             Target::Controller => match self.cluster.controller() {
                 Some(id) => (Endpoint::Broker(id), Lane::Control),
@@ -491,8 +518,16 @@ impl Core {
         let connection = Connection::new(now, &self.config, Arc::clone(&self.client_id), renewal_permille);
         self.pool.by_connection.insert(id, key);
         self.pool.slot(key).link = Some(Link { id, address: address.clone(), connection });
-        let timeout = self.config.connection_setup_timeout;
+        let timeout = self.setup_timeout(key.endpoint);
         self.outputs.push_back(Output::Dial { connection: id, address, timeout });
+    }
+
+    /// Doubles with each failure: a line that is slow, and not dead, gets its connection in the end (KIP-601).
+    fn setup_timeout(&mut self, endpoint: Endpoint) -> Duration {
+        let (first, longest) =
+            (self.config.connection_setup_timeout, self.config.connection_setup_timeout_max);
+        let doublings = self.pool.health(endpoint).failures.min(16);
+        first.saturating_mul(1 << doublings).min(longest.max(first))
     }
 
     fn address(&self, endpoint: Endpoint) -> Option<HostPort> {

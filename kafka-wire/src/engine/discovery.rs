@@ -10,7 +10,7 @@ use super::Core;
 use super::call::Target;
 use super::core::Purpose;
 use crate::cluster::{Broker, CoordinatorKind, Partition, Topic, TopicUpdate};
-use crate::config::HostPort;
+use crate::config::{HostPort, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::protocol::NodeEndpoint;
 use crate::protocol::messages::{FindCoordinatorRequest, StrBytes};
@@ -37,6 +37,8 @@ struct Schedule {
     next: Option<Instant>,
     last: Option<Instant>,
     failures: u32,
+    /// Since when there has been no answer.
+    failing_since: Option<Instant>,
 }
 
 impl Discovery {
@@ -145,11 +147,13 @@ impl Core {
         match outcome {
             Ok(true) => {
                 schedule.failures = 0;
+                schedule.failing_since = None;
                 let soon = backoff.delay(1, &mut self.rng).min(max_age);
                 schedule.next = Some(now + if again { soon } else { max_age });
             }
             // Topics or leaders are missing: that is for the role to judge, but it may heal.
             Ok(false) => {
+                schedule.failing_since = None;
                 schedule.failures = schedule.failures.saturating_add(1);
                 schedule.next = Some(now + backoff.delay(schedule.failures, &mut self.rng).min(max_age));
             }
@@ -157,8 +161,10 @@ impl Core {
                 schedule.failures = schedule.failures.saturating_add(1);
                 schedule.next = Some(now + backoff.delay(schedule.failures, &mut self.rng));
                 tracing::debug!(%error, "no metadata");
-                if error.code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED) {
-                    self.cluster.forget_brokers();
+                let since = *schedule.failing_since.get_or_insert(now);
+                let is_time = now.saturating_duration_since(since) >= self.config.rebootstrap_trigger;
+                if is_time || error.code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED) {
+                    self.rebootstrap(now);
                 } else if !error.is_retriable() {
                     let known_by_metadata = |target: &Target| !matches!(target, Target::Any);
                     self.fail_unrouted(now, &error, known_by_metadata);
@@ -180,6 +186,17 @@ impl Core {
         if self.cluster.generation() != before {
             self.brokers_changed();
         }
+    }
+
+    /// Starts again from the bootstrap servers, as if nothing were known of brokers (KIP-1102).
+    fn rebootstrap(&mut self, now: Instant) {
+        self.discovery.metadata.failing_since = None;
+        if self.config.metadata_recovery == MetadataRecovery::None || self.cluster.brokers().len() == 0 {
+            return;
+        }
+        tracing::info!("the brokers that are known are of no use: asking the bootstrap servers anew");
+        self.cluster.forget_brokers();
+        self.close_all(now, &Error::new(ErrorKind::Network, "starting again from the bootstrap servers"));
     }
 
     /// Puts an answer into the cluster; whether it was complete.

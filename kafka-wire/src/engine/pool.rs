@@ -10,6 +10,7 @@ use super::{ConnectionId, Token};
 use crate::cluster::Cluster;
 use crate::config::HostPort;
 use crate::connection::Connection;
+use crate::error::Error;
 use crate::protocol::api_versions;
 use crate::time::{Backoff, Rng};
 use crate::types::BrokerId;
@@ -50,11 +51,13 @@ pub(super) struct Health {
     pub(super) dial_at: Option<Instant>,
     /// Which ApiVersions version it was last asked in with success.
     pub(super) question_version: i16,
+    /// Why waiting will not help with it: what it speaks, or who it says it is.
+    pub(super) refusal: Option<Error>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { failures: 0, dial_at: None, question_version: api_versions::NEWEST }
+        Self { failures: 0, dial_at: None, question_version: api_versions::NEWEST, refusal: None }
     }
 }
 
@@ -93,6 +96,24 @@ impl Pool {
         self.dial_at(endpoint).is_none_or(|at| at <= now)
     }
 
+    /// Whether every endpoint that any call could go to has been refused; then it is forgotten that they were, so that
+    /// the next call tries them all again.
+    pub(super) fn all_refused(&mut self, cluster: &Cluster, bootstrap_servers: usize) -> bool {
+        let bootstrap = (0..bootstrap_servers).map(Endpoint::Bootstrap);
+        let brokers = cluster.brokers().map(|broker| Endpoint::Broker(broker.id));
+        let refused = |endpoint| self.health.get(&endpoint).is_some_and(|health| health.refusal.is_some());
+        let all = bootstrap.chain(brokers).all(refused);
+        if all {
+            self.health.values_mut().for_each(|health| health.refusal = None);
+        }
+        all
+    }
+
+    /// Why one of the endpoints was refused.
+    pub(super) fn a_refusal(&self) -> Option<&Error> {
+        self.health.values().find_map(|health| health.refusal.as_ref())
+    }
+
     /// Makes the endpoint wait before it is dialled again.
     pub(super) fn failed(&mut self, now: Instant, endpoint: Endpoint, backoff: Backoff, rng: &mut Rng) {
         let health = self.health(endpoint);
@@ -124,9 +145,17 @@ impl Pool {
         now: Instant,
         cluster: &Cluster,
         bootstrap_servers: usize,
+        rebootstraps: bool,
         rng: &mut Rng,
     ) -> Option<Endpoint> {
-        let on_control = |key: &SlotKey| key.lane == Lane::Control;
+        // A broker that the metadata names no more is not asked for news of the others.
+        let on_control = |key: &SlotKey| {
+            let is_known = match key.endpoint {
+                Endpoint::Broker(id) => cluster.broker(id).is_some(),
+                Endpoint::Bootstrap(_) => true,
+            };
+            key.lane == Lane::Control && is_known
+        };
         let linked = self.slots.iter().filter(|(key, _)| on_control(key)).filter_map(|(key, slot)| {
             let connection = &slot.link.as_ref()?.connection;
             let throttled = slot.throttled_until.is_some_and(|until| until > now);
@@ -150,8 +179,16 @@ impl Pool {
         if !sound.is_empty() {
             return Some(sound[rng.below(sound.len())]);
         }
+        // Without rebootstrap, they are asked only as long as no broker is known.
+        let bootstrap_servers =
+            if rebootstraps || cluster.brokers().len() == 0 { bootstrap_servers } else { 0 };
         let bootstrap = (0..bootstrap_servers).map(Endpoint::Bootstrap).filter(allowed);
         let candidates: Vec<Endpoint> = bootstrap.chain(brokers).collect();
+        let is_refused =
+            |endpoint: &&Endpoint| self.health.get(*endpoint).is_some_and(|h| h.refusal.is_some());
+        let others: Vec<Endpoint> =
+            candidates.iter().filter(|endpoint| !is_refused(endpoint)).copied().collect();
+        let candidates = if others.is_empty() { candidates } else { others };
         (!candidates.is_empty()).then(|| candidates[rng.below(candidates.len())])
     }
 

@@ -24,6 +24,7 @@ use crate::protocol::messages::{
 use crate::protocol::request::{FrameBuilder, Plain, Request};
 use crate::types::{BrokerId, TopicId};
 
+mod recovery;
 mod sasl;
 
 type Ask = Box<dyn FnOnce(Instant, &mut Core)>;
@@ -71,6 +72,8 @@ struct Sim {
     received: VecDeque<Received>,
     closed: Vec<ConnectionId>,
     logins: Vec<ConnectionId>,
+    /// How long each dial may take.
+    patience: Vec<Duration>,
 }
 
 impl Sim {
@@ -83,14 +86,24 @@ impl Sim {
         let start = Instant::now();
         let engine = Engine::new(start, config, 1, Probe::default());
         let (dialled, received) = (VecDeque::new(), VecDeque::new());
-        Self { start, now: start, engine, dialled, received, closed: Vec::new(), logins: Vec::new() }
+        Self {
+            start,
+            now: start,
+            engine,
+            dialled,
+            received,
+            closed: Vec::new(),
+            logins: Vec::new(),
+            patience: Vec::new(),
+        }
     }
 
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Dial { connection, address, .. } => {
-                    self.dialled.push_back((connection, address.port))
+                Output::Dial { connection, address, timeout } => {
+                    self.dialled.push_back((connection, address.port));
+                    self.patience.push(timeout);
                 }
                 Output::Close { connection } => self.closed.push(connection),
                 Output::Login { connection, .. } => self.logins.push(connection),
@@ -211,7 +224,7 @@ impl Sim {
 fn versions() -> ApiVersionsResponse {
     let keys = [
         (ApiKey::Produce, 9),
-        (ApiKey::Metadata, 12),
+        (ApiKey::Metadata, 13),
         (ApiKey::ApiVersions, 4),
         (ApiKey::FindCoordinator, 4),
         (ApiKey::Heartbeat, 4),
