@@ -10,6 +10,7 @@ mod produce;
 mod run;
 mod topic;
 mod verifiable;
+mod verifiable_consumer;
 mod verifiable_producer;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Produce(produce::Options),
     /// Read records and print them.
     Consume(consume::Options),
+    /// Read as a member of a group and tell what happens, by the contract of Kafka's own tests.
+    VerifiableConsumer(verifiable_consumer::Options),
     /// Write numbers and tell the fate of each: Kafka's own contract for a producer under test.
     VerifiableProducer(verifiable_producer::Options),
     /// Measure the client against a broker; prints one line of JSON.
@@ -62,7 +65,10 @@ enum Command {
 
 /// Runs the command line of this process. 0 done, 1 failed, 2 usage or configuration.
 pub(super) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Command::VerifiableConsumer(options) = &mut cli.command {
+        options.is_verbose = cli.verbose > 0;
+    }
     // A service says where it starts and what it meets.
     let default = if matches!(cli.command, Command::Run(_)) { "warn,dataflow=info" } else { "warn" };
     common::log_to_stderr(default, cli.verbose);
@@ -80,6 +86,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Topic(options) => topic::run(options),
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
+        Command::VerifiableConsumer(options) => verifiable_consumer::run(options),
         Command::VerifiableProducer(options) => verifiable_producer::run(options),
         Command::Perf { command } => Ok(perf::run(&command)?),
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod connections;
+mod consumer_groups;
 mod consumer_offsets;
 mod consumer_reads;
 mod producer_custom;

@@ -54,6 +54,20 @@ fn j6_passes_on_what_comes_after_its_start() {
 }
 
 #[test]
+fn j2_reads_as_a_member_of_a_group_and_goes_on_where_it_was() {
+    let cluster = Cluster::with_topics(&[("test-topic", 1)]);
+    cluster.run(&["produce", "test-topic", "-K", "="], "a=1\nb=2\n").ok();
+    let read = |count: &str| {
+        let mut command = Command::new(folder().join("j2_consumer"));
+        command.args([&cluster.bootstrap, count]);
+        run_command(command, "").ok()
+    };
+    assert_eq!(read("2"), "key=a value=1 partition=0 offset=0\nkey=b value=2 partition=0 offset=1\n");
+    cluster.run(&["produce", "test-topic"], "3\n").ok();
+    assert_eq!(read("1"), "key=null value=3 partition=0 offset=2\n");
+}
+
+#[test]
 fn j3_prints_the_running_sum() {
     let cluster = Cluster::with_topics(&[("rows", 1), ("sums", 1)]);
     cluster.run(&["produce", "rows"], "51,1\n50,100\n70,2\n7,100\n99,-5\n").ok();

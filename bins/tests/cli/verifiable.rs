@@ -103,3 +103,41 @@ fn latency_is_measured_for_every_record() {
     let of = |name: &str| figures[name].as_u64().unwrap();
     assert!(0 < of("p50_us") && of("p50_us") <= of("p99_us") && of("p99_us") <= of("p999_us"), "{figures}");
 }
+
+#[test]
+fn the_verifiable_consumer_tells_what_it_is_assigned_reads_and_commits() {
+    let cluster = Cluster::with_topics(&[("t", 1)]);
+    cluster.run(&["produce", "t", "-K", "="], "a=1\nb=2\nc=3\n").ok();
+    for protocol in ["classic", "consumer"] {
+        let fixed =
+            ["verifiable-consumer", "--topic", "t", "--group-id", protocol, "--group-protocol", protocol];
+        let at = ["--broker-list", &cluster.bootstrap, "--max-messages", "2", "--verbose"];
+        let read = || events(&run(&[&fixed[..], &at].concat(), "").ok());
+        let events = read();
+        assert_eq!(events[0]["name"], "startup_complete");
+        let partition = serde_json::json!([{"topic": "t", "partition": 0}]);
+        assert_eq!(named(&events, "partitions_assigned")[0]["partitions"], partition);
+        let consumed = named(&events, "records_consumed");
+        let last = &consumed.last().unwrap()["partitions"][0];
+        assert_eq!((&last["topic"], &last["maxOffset"]), (&"t".into(), &1.into()));
+        assert_eq!(consumed[0]["partitions"][0]["minOffset"], 0);
+        let data = named(&events, "record_data");
+        assert_eq!((data.len(), &data[1]["key"], &data[1]["value"]), (2, &"b".into(), &"2".into()));
+        let committed = named(&events, "offsets_committed");
+        let committed = committed.last().unwrap();
+        assert_eq!((&committed["success"], &committed["offsets"][0]["offset"]), (&true.into(), &2.into()));
+        assert_eq!(named(&events, "partitions_revoked").last().unwrap()["partitions"], partition);
+        assert_eq!(events.last().unwrap()["name"], "shutdown_complete");
+        // The next one goes on there, and finds one record more, before it is asked to stop.
+        let mut next = command(&[&fixed[..], &at].concat());
+        let mut child = next.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let committed = told.find(|event| event["name"] == "offsets_committed").unwrap();
+        assert_eq!(committed["offsets"][0]["offset"], 3);
+        let stopped = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(stopped.success());
+        assert!(lines.map(Result::unwrap).any(|line| line.contains("shutdown_complete")));
+        assert!(child.wait().unwrap().success());
+    }
+}

@@ -77,7 +77,9 @@ impl Membership {
     pub(super) fn subscribe(&mut self, now: Instant, wanted: Wanted, core: &mut Core) {
         let is_served = matches!(self.config.group.protocol, GroupProtocol::Consumer);
         self.drop_finder(core);
-        self.unsubscribes = false;
+        if self.unsubscribes {
+            self.finish_unsubscribe(now, core);
+        }
         self.is_subscribed = true;
         self.named.clear();
         let subscription = match wanted {
@@ -119,6 +121,23 @@ impl Membership {
         self.unsubscribes = true;
     }
 
+    fn finish_unsubscribe(&mut self, now: Instant, core: &mut Core) {
+        self.unsubscribes = false;
+        self.is_subscribed = false;
+        let before = std::mem::take(&mut self.topics);
+        if let Some(member) = &mut self.member {
+            member.subscribe(now, Subscription::default(), core);
+            // The application has let go of everything before it came to this.
+            while let Some(event) = member.poll_event() {
+                if let Event::Revoke(_) = event {
+                    member.revoked(now, core);
+                }
+            }
+        }
+        core.unwatch_topics(before.iter().map(|topic| &**topic).filter(|topic| !self.watches(topic)));
+        self.shared.lock().speak();
+    }
+
     fn drop_finder(&mut self, core: &mut Core) {
         if let Some(mut finder) = self.finder.take() {
             finder.cancel(core);
@@ -147,6 +166,9 @@ impl Membership {
         }
         self.look_at_topics(now, core);
         self.drive_close(now, is_committing, core);
+        if self.unsubscribes && !is_committing {
+            self.finish_unsubscribe(now, core);
+        }
         let Some(member) = &mut self.member else { return };
         // Who has not heard of what has happened has not come back for more.
         if let Some((polls, is_waiting)) = self.shared.lock().polls()
@@ -157,12 +179,6 @@ impl Membership {
         if self.has_let_go && !is_committing {
             self.has_let_go = false;
             member.revoked(now, core);
-        }
-        if self.unsubscribes && !is_committing {
-            self.unsubscribes = false;
-            self.is_subscribed = false;
-            self.topics.clear();
-            member.subscribe(now, Subscription::default(), core);
         }
         member.drive(now, core);
     }

@@ -29,6 +29,8 @@ pub(crate) struct Rebalances {
     polls: u64,
     is_waiting: bool,
     wants_poll: bool,
+    /// The application has unsubscribed, and wants to hear of nothing that comes before the machine knows it.
+    is_silent: bool,
 }
 
 // The application's side.
@@ -59,6 +61,12 @@ impl Rebalances {
         Some(event)
     }
 
+    /// The application unsubscribes: what has happened to the membership is its business no more.
+    pub(crate) fn silence(&mut self) {
+        self.events.clear();
+        self.is_silent = true;
+    }
+
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -72,6 +80,9 @@ impl Rebalances {
 // The machine's side.
 impl Rebalances {
     pub(super) fn push(&mut self, event: Event) {
+        if self.is_silent {
+            return;
+        }
         let Event::Lost(lost) = event else {
             self.events.push_back(event);
             return;
@@ -88,6 +99,11 @@ impl Rebalances {
         });
         let lost: Vec<TopicPartition> = lost.into_iter().filter(|at| !unheard.contains(at)).collect();
         self.events.push_back(Event::Lost(lost));
+    }
+
+    /// The subscription has ended: what comes now is of the next.
+    pub(super) fn speak(&mut self) {
+        self.is_silent = false;
     }
 
     pub(super) fn set_identity(&mut self, identity: Option<MemberIdentity>) {

@@ -158,6 +158,7 @@ impl Consumer {
         }
         self.give_up_all()?;
         self.group.is_subscribed = false;
+        self.group.rebalances.lock().silence();
         self.mailbox.send(Command::Unsubscribe)
     }
 
