@@ -12,6 +12,7 @@ mod topic;
 mod verifiable;
 mod verifiable_consumer;
 mod verifiable_producer;
+mod verifiable_share_consumer;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,9 @@ enum Command {
     VerifiableConsumer(verifiable_consumer::Options),
     /// Write numbers and tell the fate of each: Kafka's own contract for a producer under test.
     VerifiableProducer(verifiable_producer::Options),
+    /// Read as a member of a share group and tell what becomes of it: Kafka's own contract for a share consumer under
+    /// test.
+    VerifiableShareConsumer(verifiable_share_consumer::Options),
     /// Measure the client against a broker; prints one line of JSON.
     Perf {
         #[command(subcommand)]
@@ -88,6 +92,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Consume(options) => consume::run(options),
         Command::VerifiableConsumer(options) => verifiable_consumer::run(options),
         Command::VerifiableProducer(options) => verifiable_producer::run(options),
+        Command::VerifiableShareConsumer(options) => verifiable_share_consumer::run(options),
         Command::Perf { command } => Ok(perf::run(&command)?),
     }
 }

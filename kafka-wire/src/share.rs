@@ -19,6 +19,8 @@ pub(crate) use deliveries::SharedDeliveries;
 pub(crate) use ledger::Ledger;
 pub(crate) use machine::{Command, ShareMachine};
 
+use std::ops::RangeInclusive;
+
 use crate::error::Result;
 use crate::types::TopicPartition;
 
@@ -27,9 +29,16 @@ use crate::types::TopicPartition;
 pub struct AcknowledgementResult {
     /// Which partition.
     pub partition: TopicPartition,
-    /// How many records, gaps in the log included.
-    pub count: u64,
+    /// Which records: offsets without a hole, in order.
+    pub offsets: Vec<RangeInclusive<i64>>,
     /// An error says that the group will have the records again, or that nobody knows (`Network`, `Timeout`):
     /// `INVALID_RECORD_STATE` that a lock had ended before.
     pub result: Result<()>,
+}
+
+impl AcknowledgementResult {
+    /// How many records.
+    pub fn count(&self) -> u64 {
+        self.offsets.iter().map(|run| run.end().abs_diff(*run.start()) + 1).sum()
+    }
 }

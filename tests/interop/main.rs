@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod consumer_faults;
+mod consumer_protocol;
 mod embedded;
 mod exactly_once;
 mod foreign;

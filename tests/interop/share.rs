@@ -9,8 +9,8 @@ use kafka_wire::config::{AcknowledgementMode, ShareConsumerConfig};
 use kafka_wire::{
     AcknowledgeType, ErrorCode, NewTopic, Producer, Record, ShareBatch, ShareConsumer, TopicPartition,
 };
-use tidewater_tests::java;
 use tidewater_tests::real_kafka::{Cluster, Version};
+use tidewater_tests::{java, programs};
 
 use crate::support::{client, create, on_shared, producer, producer_config};
 
@@ -157,7 +157,7 @@ fn each_record_is_acknowledged_for_itself() {
         let mut consumer = explicit(cluster, group);
         let told = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&told);
-        consumer.on_acknowledged(move |result| *counter.lock().unwrap() += result.count);
+        consumer.on_acknowledged(move |result| *counter.lock().unwrap() += result.count());
         consumer.subscribe([topic]).expect("subscribe");
         assert_eq!(take(&mut consumer, 10).await, (0..10).map(|offset| (offset, 1)).collect::<Vec<_>>());
         assert!(consumer.lock_timeout().is_some_and(|timeout| timeout >= Duration::from_secs(15)));
@@ -173,7 +173,7 @@ fn each_record_is_acknowledged_for_itself() {
             consumer.acknowledge(&partition, offset, kind).expect("it was handed out");
         }
         let results = consumer.commit().await.expect("commit");
-        assert_eq!((results.len(), results[0].count), (1, 10));
+        assert_eq!((results.len(), results[0].count()), (1, 10));
         results[0].result.as_ref().expect("acknowledged");
         // What was released comes back, and nothing else; the renewed one is still held.
         assert_eq!(take(&mut consumer, 2).await, [(1, 2), (5, 2)]);
@@ -213,6 +213,54 @@ fn a_member_that_closes_gives_back_what_it_has_not_acknowledged() {
         assert_eq!(again, [0, 1, 3, 4, 5].map(|offset| (offset, 3)));
         third.close(Duration::from_secs(30)).await.expect("close");
     });
+}
+
+#[test]
+fn the_verifiable_share_consumer_keeps_kafkas_contract() {
+    on_shared(Version::V4_3, async |cluster| {
+        let topic = "shared-verifiably";
+        create(cluster, NewTopic::new(topic, 2)).await;
+        send(&producer(cluster, "share-verifiable"), topic, 0, 0..3).await;
+        send(&producer(cluster, "share-verifiable"), topic, 1, 3..5).await;
+        for mode in ["auto", "sync", "async"] {
+            let events = verifiable(cluster, topic, mode).await;
+            let named = |name: &str| events.iter().filter(|event| event["name"] == name).collect::<Vec<_>>();
+            let names: Vec<_> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
+            assert_eq!(names[..2], ["startup_complete", "offset_reset_strategy_set"], "{events:?}");
+            assert_eq!(*names.last().unwrap(), "shutdown_complete");
+            assert_eq!(events[1]["offsetResetStrategy"], "earliest");
+            let values: BTreeSet<&str> =
+                named("record_data").iter().map(|event| event["value"].as_str().unwrap()).collect();
+            assert_eq!(values.len(), 5, "{events:?}");
+            for name in ["records_consumed", "offsets_acknowledged"] {
+                let mut offsets = BTreeSet::new();
+                for event in named(name) {
+                    let partition = &event["partitions"][0];
+                    assert_eq!((&partition["topic"], &partition["count"]), (&topic.into(), &event["count"]));
+                    for offset in partition["offsets"].as_array().unwrap() {
+                        assert!(offsets.insert((partition["partition"].as_i64(), offset.as_i64())));
+                    }
+                }
+                assert_eq!(offsets.len(), 5, "{name}: {events:?}");
+            }
+            assert!(named("offsets_acknowledged").iter().all(|event| event["success"] == true));
+        }
+    });
+}
+
+async fn verifiable(cluster: &Cluster, topic: &str, mode: &str) -> Vec<serde_json::Value> {
+    let group = format!("verifiable-{mode}");
+    let bootstrap = cluster.bootstrap();
+    let fixed = ["verifiable-share-consumer", "--verbose", "--max-messages", "5"];
+    let named = ["--topic", topic, "--group-id", &group, "--bootstrap-server", &bootstrap];
+    let modes = ["--acknowledgement-mode", mode, "--offset-reset-strategy", "earliest"];
+    let mut command = std::process::Command::new(programs::tidewater());
+    command.args([&fixed[..], &named, &modes].concat());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread");
+    let output = output.expect("run tidewater");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]

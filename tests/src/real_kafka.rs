@@ -449,6 +449,10 @@ impl Cluster {
              transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
              log.cleaner.backoff.ms=500\n\
              group.initial.rebalance.delay.ms=0\n\
+             group.consumer.min.heartbeat.interval.ms=200\n\
+             group.consumer.heartbeat.interval.ms=300\n\
+             group.share.min.heartbeat.interval.ms=200\n\
+             group.share.heartbeat.interval.ms=300\n\
              log.retention.ms=-1\n",
             self.listener_properties(node),
             data.display(),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -65,8 +66,16 @@ impl Acknowledgement {
         self.runs.extend(other.runs);
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.runs.iter().map(|(first, (last, _))| (last - first) as u64 + 1).sum()
+    /// Those of records, without holes.
+    pub(super) fn offsets(&self) -> Vec<RangeInclusive<i64>> {
+        let mut offsets: Vec<RangeInclusive<i64>> = Vec::new();
+        for (first, (last, _)) in self.runs.iter().filter(|(_, (_, kind))| *kind != GAP) {
+            match offsets.last_mut() {
+                Some(run) if *run.end() + 1 == *first => *run = *run.start()..=*last,
+                _ => offsets.push(*first..=*last),
+            }
+        }
+        offsets
     }
 
     pub(super) fn to_batches(&self) -> Vec<AcknowledgementBatch> {
@@ -269,7 +278,7 @@ mod tests {
         ledger.settle().unwrap();
         let said = ledger.take_said();
         assert_eq!(batches(&said), [(10, 14, 1), (16, 17, 1)]);
-        assert_eq!(said[0].count(), 7);
+        assert_eq!(said[0].offsets(), [10..=14, 16..=17]);
         assert!(ledger.take_said().is_empty() && ledger.partitions.is_empty());
     }
 

@@ -244,8 +244,11 @@ impl ShareMachine {
         for acknowledgement in acknowledged {
             let result = result(&acknowledgement)
                 .map_err(|error| error.with_partition(acknowledgement.partition.clone()).with_broker(node));
-            let count = acknowledgement.count();
-            results.push(AcknowledgementResult { partition: acknowledgement.partition, count, result });
+            let offsets = acknowledgement.offsets();
+            // That offsets are gaps is between this client and the broker.
+            if !offsets.is_empty() {
+                results.push(AcknowledgementResult { partition: acknowledgement.partition, offsets, result });
+            }
         }
         let mut deliveries = self.deliveries.lock();
         results.iter().for_each(|result| deliveries.put_result(result.clone()));
