@@ -11,12 +11,18 @@
 //!                                                 Doomed --abort--> Ending --> Ready     Broken: for ever
 //! ```
 //!
+//! A coordinator that aborts a transaction for its age raises the producer's epoch, and answers the producer
+//! as it would one that was fenced. Java's producer is of no use then; here the coordinator is asked (Suspected)
+//! for the epoch after the raised one: it gives that only while nobody else has got one, and then the
+//! transaction is to be aborted and the next may begin.
+//!
 //! Protocol 2 (`transaction.version` ≥ 2): brokers add partitions by themselves, and each EndTxn raises
 //! the epoch, so that nothing late can reach the next transaction. Protocol 1 has neither: whatever
 //! ended in doubt is followed by InitProducerId before the next transaction (KAFKA-17754).
 
 mod calls;
 mod offsets;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +41,7 @@ use crate::time::{Backoff, Rng};
 use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 use calls::{Answer, Call};
 use offsets::PendingOffsets;
+use suspicion::{ended_early, is_about_the_producer};
 
 /// What it takes from the producer's configuration.
 #[derive(Clone, Debug)]
@@ -70,6 +77,12 @@ enum State {
         commit: bool,
         reply: Reply<()>,
     },
+    /// Refused as out of date while a transaction was open: the coordinator is asked whether it has aborted
+    /// that one for its age, or somebody else has taken over. The cause, and who asks for an end meanwhile.
+    Suspected {
+        cause: Error,
+        ending: Option<(bool, Reply<()>)>,
+    },
     /// Nothing works any more: why.
     Broken(Error),
 }
@@ -87,6 +100,8 @@ pub(crate) struct Transactions {
     offsets: VecDeque<PendingOffsets>,
     /// Whether the coordinator may know of the transaction, so that there is something to end.
     is_begun: bool,
+    /// Whether the coordinator has said, itself or through a broker, that the transaction is open.
+    is_confirmed: bool,
     /// Protocol 1: something may still arrive late, so the epoch must be raised before the next begin.
     is_in_doubt: bool,
     /// The call that is being made, repeated until its deadline.
@@ -119,6 +134,7 @@ impl Transactions {
             to_add: BTreeSet::new(),
             offsets: VecDeque::new(),
             is_begun: false,
+            is_confirmed: false,
             is_in_doubt: false,
             current: None,
         }
@@ -127,7 +143,7 @@ impl Transactions {
     /// Who writes, once that is known and certain.
     pub(crate) fn identity(&self) -> Option<ProducerIdentity> {
         match self.state {
-            State::Fresh | State::Initializing(_) | State::Broken(_) => None,
+            State::Fresh | State::Initializing(_) | State::Suspected { .. } | State::Broken(_) => None,
             _ if self.is_renewing() => None,
             _ => self.identity,
         }
@@ -158,6 +174,7 @@ impl Transactions {
         match &self.state {
             State::Open => Ok(()),
             State::Doomed(error) => Err(error.clone().with_abortable()),
+            State::Suspected { .. } => Err(ended_early()),
             State::Broken(error) => Err(error.clone()),
             _ => Err(Error::new(ErrorKind::Usage, "write without an open transaction")
                 .with_hint("begin one first")),
@@ -166,7 +183,7 @@ impl Transactions {
 
     /// Whether a commit or an abort is under way.
     pub(crate) fn is_ending(&self) -> bool {
-        matches!(self.state, State::Ending { .. })
+        matches!(self.state, State::Ending { .. } | State::Suspected { ending: Some(_), .. })
     }
 
     fn is_open_or_ending(&self) -> bool {
@@ -175,7 +192,7 @@ impl Transactions {
 
     /// Whether it waits for an abort.
     pub(crate) fn is_doomed(&self) -> bool {
-        matches!(self.state, State::Doomed(_))
+        matches!(self.state, State::Doomed(_) | State::Suspected { .. })
     }
 
     /// Asks for an identity: fences an older producer of the same transactional id, and waits until what
@@ -224,6 +241,7 @@ impl Transactions {
             State::Fresh | State::Initializing(_) => {
                 return Err(Error::new(ErrorKind::Usage, "begin a transaction before init has succeeded"));
             }
+            State::Suspected { .. } => return Err(ended_early()),
             State::Open | State::Ending { .. } => {
                 return Err(Error::new(ErrorKind::Usage, "begin a transaction while another is open"));
             }
@@ -231,6 +249,7 @@ impl Transactions {
         self.protocol = protocol;
         self.state = State::Open;
         self.is_begun = false;
+        self.is_confirmed = false;
         self.added.clear();
         self.to_add.clear();
         if std::mem::take(&mut self.is_in_doubt) {
@@ -267,6 +286,11 @@ impl Transactions {
         self.is_begun = true;
     }
 
+    /// A broker has taken a batch of the transaction, which is open then.
+    pub(crate) fn written(&mut self) {
+        self.is_confirmed = true;
+    }
+
     /// Adds consumed offsets to the transaction; they count when it commits.
     pub(crate) fn send_offsets(
         &mut self,
@@ -281,9 +305,25 @@ impl Transactions {
     }
 
     /// A batch of the transaction failed: it can only be aborted.
-    pub(crate) fn doom(&mut self, error: Error) {
-        self.is_in_doubt |= error.possibly_written();
-        if error.is_fatal() {
+    pub(crate) fn doom(&mut self, now: Instant, error: Error) {
+        let is_out_of_step = matches!(
+            error.code(),
+            Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID)
+        );
+        self.is_in_doubt |= error.possibly_written() || is_out_of_step;
+        if let Some(expected) = self.successor(&error) {
+            return self.suspect(now, error, expected);
+        }
+        let is_over = matches!(
+            self.state,
+            State::Suspected { .. } | State::Doomed(_) | State::Ending { commit: false, .. }
+        );
+        if is_over && error.kind() == ErrorKind::Fenced {
+            // The rest of what was on the wire when the coordinator ended the transaction. If somebody else has
+            // taken over, the next call says so.
+            return;
+        }
+        if error.is_fatal() || is_about_the_producer(&error) {
             return self.break_down(error);
         }
         match std::mem::replace(&mut self.state, State::Ready) {
@@ -321,11 +361,14 @@ impl Transactions {
     }
 
     /// The answer to a question that nobody waits for: all that counts is what the coordinator now knows.
-    fn handle_abandoned(&mut self, current: Current, answer: Answer) {
+    fn handle_abandoned(&mut self, now: Instant, current: Current, answer: Answer) {
         let is_lost = matches!(&answer, Answer::Lost(error) if error.possibly_written());
         match answer {
             Answer::Done { identity } => self.done(current.call, identity),
-            Answer::Fatal(error) => self.break_down(error),
+            Answer::Fatal(error) => match self.successor(&error) {
+                Some(expected) => self.suspect(now, error, expected),
+                None => self.break_down(error),
+            },
             _ if is_lost || current.is_indefinite => {
                 self.is_begun = true;
                 self.is_in_doubt = true;
@@ -340,6 +383,12 @@ impl Transactions {
         match &self.state {
             State::Open => {}
             State::Doomed(_) if !commit => {}
+            State::Suspected { ending: None, .. } => {
+                if let State::Suspected { ending, .. } = &mut self.state {
+                    *ending = Some((commit, reply));
+                }
+                return;
+            }
             State::Doomed(error) => return reply.send(Err(error.clone().with_abortable())),
             State::Broken(error) => return reply.send(Err(error.clone())),
             _ => {
@@ -363,7 +412,9 @@ impl Transactions {
             State::Initializing(replies) => {
                 replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
             }
-            State::Ending { reply, .. } => reply.send(Err(error.clone())),
+            State::Ending { reply, .. } | State::Suspected { ending: Some((_, reply)), .. } => {
+                reply.send(Err(error.clone()));
+            }
             // The first reason is the one that explains the rest.
             State::Broken(first) => self.state = State::Broken(first),
             _ => {}
@@ -443,7 +494,7 @@ impl Transactions {
             Err(error) => Answer::Lost(error),
         };
         if current.is_abandoned {
-            self.handle_abandoned(current, answer);
+            self.handle_abandoned(now, current, answer);
             return None;
         }
         match answer {
@@ -460,7 +511,7 @@ impl Transactions {
                 if is_worth_another {
                     self.try_again(now, current, error)
                 } else {
-                    self.failed(current, error)
+                    self.failed(now, current, error)
                 }
             }
             Answer::Retry(error) => self.try_again(now, current, error),
@@ -469,7 +520,7 @@ impl Transactions {
                 self.try_again(now, current, error);
                 return moved;
             }
-            Answer::Abortable(error) => self.failed(current, error),
+            Answer::Abortable(error) => self.failed(now, current, error),
             // What was to open the transaction was lost and never arrived: there is nothing to abort.
             Answer::Fatal(error)
                 if self.is_in_doubt
@@ -478,10 +529,11 @@ impl Transactions {
             {
                 self.ended(Ok(()));
             }
-            Answer::Fatal(error) => {
-                let error = if current.is_indefinite { error.with_possibly_written() } else { error };
-                self.break_down(error);
+            // An end in doubt may have been a commit; after that the epoch says nothing.
+            Answer::Fatal(error) if current.is_indefinite && matches!(current.call, Call::End { .. }) => {
+                self.break_down(error.with_possibly_written());
             }
+            Answer::Fatal(error) => self.refused(now, current.call, error),
         }
         None
     }
@@ -494,7 +546,7 @@ impl Transactions {
                 self.config.patience.as_millis()
             );
             let timeout = Error::new(ErrorKind::Timeout, text).with_cause(error);
-            return self.failed(current, timeout);
+            return self.failed(now, current, timeout);
         }
         current.failures += 1;
         // Markers of the transaction before are written within milliseconds (as Java, which waits 20 ms).
@@ -514,7 +566,7 @@ impl Transactions {
     }
 
     /// The call has failed for good.
-    fn failed(&mut self, current: Current, error: Error) {
+    fn failed(&mut self, now: Instant, current: Current, error: Error) {
         let error = if current.is_indefinite { error.with_possibly_written() } else { error };
         self.is_in_doubt |= current.is_indefinite;
         match current.call {
@@ -529,11 +581,11 @@ impl Transactions {
                 }
             },
             Call::End { commit: true } if error.code() == Some(ErrorCode::TRANSACTION_ABORTABLE) => {
-                self.doom(error)
+                self.doom(now, error)
             }
             // Whether it was committed cannot be told from here: the producer must not go on by itself.
             Call::End { .. } => self.break_down(error),
-            Call::AddPartitions { .. } | Call::AddOffsets | Call::CommitOffsets => self.doom(error),
+            Call::AddPartitions { .. } | Call::AddOffsets | Call::CommitOffsets => self.doom(now, error),
         }
     }
 
@@ -541,6 +593,12 @@ impl Transactions {
         self.identity = identity.or(self.identity);
         match call {
             Call::InitProducerId { .. } => {
+                if let State::Suspected { .. } = self.state
+                    && let State::Suspected { cause, ending } =
+                        std::mem::replace(&mut self.state, State::Ready)
+                {
+                    return self.cleared(cause, ending);
+                }
                 if let State::Initializing(_) = self.state
                     && let State::Initializing(replies) = std::mem::replace(&mut self.state, State::Ready)
                     && let Some(identity) = self.identity
@@ -550,6 +608,7 @@ impl Transactions {
             }
             Call::AddPartitions { partitions } => {
                 self.is_begun = true;
+                self.is_confirmed = true;
                 for partition in partitions {
                     self.to_add.remove(&partition);
                     self.added.insert(partition);
@@ -557,11 +616,13 @@ impl Transactions {
             }
             Call::AddOffsets => {
                 self.is_begun = true;
+                self.is_confirmed = true;
                 if let Some(pending) = self.offsets.front_mut() {
                     pending.is_group_added = true;
                 }
             }
             Call::CommitOffsets => {
+                self.is_confirmed = true;
                 if let Some(pending) = self.offsets.pop_front() {
                     pending.reply.send(Ok(()));
                 }

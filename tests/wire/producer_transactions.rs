@@ -197,6 +197,38 @@ fn an_application_sends_records_and_offsets_in_transactions() {
     }
 }
 
+/// Elsewhere such a producer is fenced by its own coordinator, and of no more use.
+#[test]
+fn a_transaction_that_takes_too_long_is_aborted_and_the_next_begins() {
+    for broker in clusters() {
+        let settings = [("transactional.id", "slow"), ("transaction.timeout.ms", "50")];
+        let producer = Producer::new(config(&broker, &settings)).unwrap();
+        block_on(producer.init_transactions()).unwrap();
+        for round in 0..2 {
+            block_on(producer.begin_transaction()).unwrap();
+            block_on(producer.send(Record::to("out").partition(0).value("too late"))).unwrap();
+            // Read to its end, which it has when the coordinator has aborted.
+            assert_eq!(values(&broker, &at(0)), vec!["in time"; round]);
+            let error = if round == 0 {
+                block_on(producer.send(Record::to("out").partition(1).value("later still"))).unwrap_err();
+                block_on(producer.commit_transaction()).unwrap_err()
+            } else {
+                block_on(producer.commit_transaction()).unwrap_err()
+            };
+            assert!(
+                error.is_abortable() && error.to_string().contains("transaction.timeout.ms=50"),
+                "{error:?}"
+            );
+            block_on(producer.abort_transaction()).unwrap();
+            block_on(producer.begin_transaction()).unwrap();
+            block_on(producer.enqueue(Record::to("out").partition(0).value("in time"))).unwrap();
+            block_on(producer.commit_transaction()).unwrap();
+        }
+        assert_eq!(values(&broker, &at(0)), ["in time", "in time"]);
+        assert!(values(&broker, &at(1)).is_empty());
+    }
+}
+
 #[test]
 fn closing_aborts_what_is_open() {
     for broker in clusters() {

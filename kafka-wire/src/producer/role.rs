@@ -272,7 +272,7 @@ impl ProducerRole {
         if let Some(failure) = self.sender.take_failure()
             && self.is_transactional()
         {
-            self.transactions.doom(failure);
+            self.transactions.doom(now, failure);
         }
         if let Some(error) = self.transactions.broken() {
             let error = error.clone();
@@ -350,6 +350,9 @@ impl ProducerRole {
             }
             Err(error) => Err(error),
         };
+        if answers.as_ref().is_ok_and(|answers| answers.iter().any(|answer| answer.error.is_none())) {
+            self.transactions.written();
+        }
         self.sender.handle_answer(now, id, answers);
     }
 

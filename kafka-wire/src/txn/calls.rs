@@ -260,7 +260,7 @@ fn judge(call: &Call, code: i16, identity: Option<ProducerIdentity>) -> Answer {
             "the coordinator has no such transaction open: it aborts one that is open for longer than \
              transaction.timeout.ms",
         )),
-        // INVALID_PRODUCER_ID_MAPPING, authorization, unsupported.
+        // Authorization, unsupported; and INVALID_PRODUCER_ID_MAPPING, of which the caller knows more.
         _ => Answer::Fatal(error),
     }
 }

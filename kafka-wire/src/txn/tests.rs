@@ -281,7 +281,7 @@ fn protocol_1_raises_the_epoch_after_a_batch_of_unknown_fate() {
     let mut rig = Rig::begun(Protocol::V1);
     assert!(!rig.machine.admit(&output()));
     rig.add_partition(0);
-    rig.machine.doom(Error::new(ErrorKind::Timeout, "produce").with_possibly_written());
+    rig.machine.doom(rig.now, Error::new(ErrorKind::Timeout, "produce").with_possibly_written());
     let refused = rig.commit();
     assert!(only(&refused).unwrap().unwrap_err().is_abortable());
     let aborted = rig.abort();
@@ -354,7 +354,7 @@ fn an_abort_of_what_never_reached_the_coordinator_succeeds_and_raises_the_epoch(
 fn protocol_2_needs_no_new_id_after_an_abort() {
     let mut rig = Rig::begun(Protocol::V2);
     rig.write();
-    rig.machine.doom(Error::new(ErrorKind::Timeout, "produce").with_possibly_written());
+    rig.machine.doom(rig.now, Error::new(ErrorKind::Timeout, "produce").with_possibly_written());
     let aborted = rig.abort();
     rig.end_with(0, 5, 1);
     assert!(only(&aborted).unwrap().is_ok());
@@ -474,4 +474,119 @@ fn breaking_down_answers_whoever_waits() {
     let committed = rig.commit();
     rig.machine.break_down(Error::new(ErrorKind::Closed, "closed"));
     assert_eq!(only(&committed).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+fn outdated() -> Error {
+    Error::new(ErrorKind::Fenced, "produce")
+}
+
+/// Complaint 10 of the facts: elsewhere the producer is of no use after a transaction that took too long.
+#[test]
+fn a_transaction_that_the_coordinator_ended_for_its_age_is_to_be_aborted_and_the_next_begins() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let mut rig = Rig::begun(protocol);
+        if protocol == Protocol::V1 {
+            rig.machine.admit(&output());
+            rig.add_partition(0);
+        }
+        rig.write();
+        rig.machine.written();
+        rig.machine.doom(rig.now, outdated());
+        assert!(rig.machine.check_open().unwrap_err().is_abortable() && rig.machine.identity().is_none());
+        rig.fail_init(ErrorCode::CONCURRENT_TRANSACTIONS);
+        let asked = rig.init_as(5, 2);
+        assert_eq!((asked.producer_id.0, asked.producer_epoch), (5, 1), "the epoch that the abort raised");
+        // The rest of what was on the wire says the same.
+        rig.machine.doom(rig.now, outdated());
+        let refused = rig.machine.check_open().unwrap_err();
+        assert!(refused.is_abortable() && refused.kind() == ErrorKind::Timeout, "{refused:?}");
+        assert!(refused.to_string().contains("transaction.timeout.ms=60000"), "{refused}");
+        let aborted = rig.abort();
+        assert!(rig.try_call(true).is_none(), "there is nothing to end");
+        assert!(only(&aborted).unwrap().is_ok());
+        rig.machine.begin(rig.now, protocol).unwrap();
+        assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 5, epoch: 2 }));
+    }
+}
+
+#[test]
+fn a_commit_that_comes_too_late_is_refused_as_abortable() {
+    let mut rig = Rig::begun(Protocol::V2);
+    rig.write();
+    rig.machine.written();
+    let committed = rig.commit();
+    rig.end_with(ErrorCode::PRODUCER_FENCED.code(), -1, -1);
+    assert!(only(&committed).is_none() && rig.machine.is_ending(), "it is being found out");
+    rig.init_as(5, 3);
+    let error = only(&committed).unwrap().unwrap_err();
+    assert!(error.is_abortable() && !error.possibly_written() && !error.is_fatal(), "{error:?}");
+    assert!(rig.machine.is_doomed());
+}
+
+#[test]
+fn an_abort_that_is_asked_for_meanwhile_is_answered_when_it_is_known() {
+    let mut rig = Rig::begun(Protocol::V2);
+    rig.write();
+    rig.machine.written();
+    rig.machine.doom(rig.now, outdated());
+    let aborted = rig.abort();
+    rig.init_as(5, 2);
+    assert!(rig.try_call(false).is_none() && only(&aborted).is_none(), "something is on the wire");
+    assert!(rig.try_call(true).is_none());
+    assert!(only(&aborted).unwrap().is_ok());
+}
+
+#[test]
+fn when_the_coordinator_has_given_the_epoch_to_another_it_is_fencing() {
+    let mut rig = Rig::begun(Protocol::V1);
+    rig.machine.admit(&output());
+    rig.add_partition(0);
+    let committed = rig.commit();
+    rig.end_with(ErrorCode::PRODUCER_FENCED.code(), -1, -1);
+    rig.fail_init(ErrorCode::PRODUCER_FENCED);
+    let error = only(&committed).unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::Fenced && error.is_fatal(), "{error:?}");
+    assert!(rig.machine.broken().is_some());
+}
+
+#[test]
+fn a_commit_in_doubt_that_is_refused_then_may_have_been_done() {
+    let mut rig = Rig::begun(Protocol::V2);
+    rig.write();
+    rig.machine.written();
+    let committed = rig.commit();
+    rig.call();
+    rig.lose();
+    rig.end_with(ErrorCode::PRODUCER_FENCED.code(), -1, -1);
+    let error = only(&committed).unwrap().unwrap_err();
+    assert!(error.possibly_written() && error.is_fatal(), "{error:?}");
+}
+
+#[test]
+fn a_producer_that_was_forgotten_gets_another_id() {
+    let mut rig = Rig::begun(Protocol::V1);
+    rig.machine.admit(&output());
+    rig.add_partition(ErrorCode::INVALID_PRODUCER_ID_MAPPING.code());
+    let asked = rig.init_as(9, 0);
+    assert_eq!((asked.producer_id.0, asked.producer_epoch), (5, 0), "itself, if it is known after all");
+    let error = rig.machine.check_open().unwrap_err();
+    assert!(error.is_abortable() && error.to_string().contains("transactional.id.expiration.ms"), "{error}");
+    let aborted = rig.abort();
+    assert!(rig.try_call(true).is_none() && only(&aborted).unwrap().is_ok());
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert_eq!(rig.machine.identity(), Some(ProducerIdentity { id: 9, epoch: 0 }));
+}
+
+/// As Java: the same sequence numbers would be refused in every transaction to come.
+#[test]
+fn protocol_1_raises_the_epoch_after_a_batch_out_of_order() {
+    let mut rig = Rig::begun(Protocol::V1);
+    rig.machine.admit(&output());
+    rig.add_partition(0);
+    rig.machine.doom(rig.now, Error::broker(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "produce"));
+    let aborted = rig.abort();
+    rig.end_with(0, -1, -1);
+    assert!(only(&aborted).unwrap().is_ok());
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    assert_eq!(rig.init_as(5, 1).producer_epoch, 0);
 }
