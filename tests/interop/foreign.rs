@@ -296,6 +296,44 @@ fn groups_of_two(bootstrap: &str) {
     }
 }
 
+/// Two share consumers divide the records between them; and what nobody accepts is delivered five times.
+fn share_groups(bootstrap: &str) {
+    let Some(java) = foreign::program(Maker::Java) else { return };
+    let topic = "shared";
+    run(create(bootstrap, topic));
+    run(write_ours(bootstrap, topic, Codec::None, RECORDS));
+    let start = |group: &str, what: &str| java.start(&["share", bootstrap, group, topic, what]);
+    let (one, two) = (start("sharing", "accept"), start("sharing", "accept"));
+    let mut seen = BTreeSet::new();
+    let mut take = |member: &Running| {
+        while let Some(value) = member.next(Duration::from_millis(20)) {
+            let fresh = seen.insert((value["partition"].as_u64(), value["offset"].as_u64()));
+            assert!(fresh && value["deliveries"] == 1, "delivered once more: {value}");
+        }
+        seen.len()
+    };
+    let mut rounds = 0..2_000;
+    while take(&one).max(take(&two)) < RECORDS {
+        assert!(rounds.next().is_some(), "not all records came");
+    }
+    // More come while both are there.
+    run(write_ours(bootstrap, topic, Codec::Lz4, RECORDS));
+    while take(&one).max(take(&two)) < 2 * RECORDS {
+        assert!(rounds.next().is_some(), "not all records came");
+    }
+    one.finish();
+    two.finish();
+
+    let releasing = start("releasing", "release");
+    let mut deliveries = 0;
+    releasing.until("each record five times", |value| {
+        assert!((1..=5).contains(&value["deliveries"].as_i64().expect("a count")), "{value}");
+        deliveries += 1;
+        deliveries == 5 * 2 * RECORDS
+    });
+    releasing.finish();
+}
+
 fn on_embedded(test: impl FnOnce(&str)) {
     if !real_kafka::available() {
         return;
@@ -345,4 +383,14 @@ fn foreign_administrators_on_the_embedded_broker() {
 #[test]
 fn groups_of_foreign_clients_on_the_embedded_broker() {
     on_embedded(groups_of_two);
+}
+
+#[test]
+fn share_groups_of_java_on_the_embedded_broker() {
+    on_embedded(share_groups);
+}
+
+#[test]
+fn share_groups_of_java_on_kafka() {
+    on_kafka(share_groups);
 }

@@ -20,6 +20,9 @@ mod producers;
 mod quotas;
 mod replicas;
 mod sasl;
+pub(crate) mod share_fetch;
+mod share_group;
+mod share_offsets;
 mod tokens;
 mod topics;
 mod transactions;
@@ -128,6 +131,8 @@ pub(crate) enum Answer {
     Nothing,
     /// A fetch that waits for records.
     Wait(Box<Pending>),
+    /// A share fetch that waits for records.
+    WaitShared(Box<share_fetch::Pending>),
     /// It is answered when its group comes to a decision, which may have been made already.
     Await,
     /// The connection is closed.
@@ -164,6 +169,13 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::LeaveGroup => with(cluster, context, request, classic_group::leave),
         ApiKey::ConsumerGroupHeartbeat => with(cluster, context, request, consumer_group::heartbeat),
         ApiKey::ConsumerGroupDescribe => with(cluster, context, request, consumer_group::describe),
+        ApiKey::ShareGroupHeartbeat => with(cluster, context, request, share_group::heartbeat),
+        ApiKey::ShareGroupDescribe => with(cluster, context, request, share_group::describe),
+        ApiKey::ShareFetch => with(cluster, context, request, share_fetch::fetch),
+        ApiKey::ShareAcknowledge => with(cluster, context, request, share_fetch::acknowledge),
+        ApiKey::DescribeShareGroupOffsets => with(cluster, context, request, share_offsets::describe),
+        ApiKey::AlterShareGroupOffsets => with(cluster, context, request, share_offsets::alter),
+        ApiKey::DeleteShareGroupOffsets => with(cluster, context, request, share_offsets::delete),
         ApiKey::ListGroups => with(cluster, context, request, group_admin::list),
         ApiKey::DescribeGroups => with(cluster, context, request, group_admin::describe),
         ApiKey::DeleteGroups => with(cluster, context, request, group_admin::delete),

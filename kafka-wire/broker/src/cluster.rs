@@ -9,6 +9,7 @@ mod connection;
 mod members;
 mod replicas;
 mod restore;
+mod shares;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -34,6 +35,7 @@ use crate::options::Options;
 use crate::quotas::Quotas;
 use crate::sessions::FetchSessions;
 use crate::setting::ConfigOwner;
+use crate::shares::Shares;
 use crate::tokens::Tokens;
 use crate::topic_config::TopicConfig;
 use crate::topics::{Topics, check_name};
@@ -110,6 +112,8 @@ enum Wait {
     Request(Bytes),
     /// A member of a group, for its group's decision; what a fault does to the answer.
     Group(Context, Option<Action>),
+    /// A share fetch, for records or its deadline.
+    SharedFetch(Context, Box<api::share_fetch::Pending>),
     /// A fault delays the answer.
     Answer(Option<Vec<Bytes>>),
     /// A fault swallowed the request.
@@ -125,6 +129,7 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) transactions: Transactions,
     pub(crate) groups: Groups,
+    pub(crate) shares: Shares,
     pub(crate) sessions: FetchSessions,
     pub(crate) faults: Faults,
     /// Shared with the requests that wait.
@@ -195,6 +200,7 @@ impl Cluster {
     pub fn handle_disconnected(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
         self.parked.remove(&connection);
+        self.close_share_sessions(connection);
     }
 
     /// A request, without its length. The next one of the same connection has to wait for this one's output.
@@ -217,6 +223,10 @@ impl Cluster {
                     let answer = api::fetch::complete(self, &context, &pending);
                     self.deliver(now, &context, answer, None);
                 }
+                Some(Wait::SharedFetch(context, pending)) => {
+                    let answer = api::share_fetch::give_up(self, &context, &pending);
+                    self.deliver(now, &context, answer, None);
+                }
                 Some(Wait::Request(frame)) => self.receive(now, connection, frame, false),
                 Some(Wait::Answer(frame)) => self.send(connection, frame),
                 Some(Wait::Forever | Wait::Group(..)) | None => {}
@@ -235,10 +245,8 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let parked = self.parked.values().filter_map(|parked| parked.until).min();
         let retention = self.topics.iter().next().map(|_| self.next_retention);
-        [parked, self.transactions.poll_timeout(), self.groups.poll_timeout(), retention]
-            .into_iter()
-            .flatten()
-            .min()
+        let (transactions, groups) = (self.transactions.poll_timeout(), self.groups.poll_timeout());
+        [parked, transactions, groups, self.shares.poll_timeout(), retention].into_iter().flatten().min()
     }
 
     fn receive(&mut self, now: Now, connection: ConnectionId, frame: Bytes, judge: bool) {
@@ -291,6 +299,14 @@ impl Cluster {
             Answer::Close => return self.close(connection),
             Answer::Await if action == Some(Action::ApplyThenDisconnect) => return self.close(connection),
             Answer::Await => return self.park(connection, None, Wait::Group(context.clone(), action)),
+            Answer::WaitShared(pending) if action.is_none() => {
+                let until = Some(pending.deadline);
+                return self.park(connection, until, Wait::SharedFetch(context.clone(), pending));
+            }
+            Answer::WaitShared(pending) => match api::share_fetch::give_up(self, context, &pending) {
+                Answer::Send(frame) => Some(frame),
+                _ => return self.close(connection),
+            },
             Answer::Wait(pending) if action.is_none() => {
                 let until = Some(pending.deadline);
                 return self.park(connection, until, Wait::Fetch(context.clone(), pending));
@@ -326,8 +342,7 @@ impl Cluster {
     }
 
     pub(crate) fn close(&mut self, connection: ConnectionId) {
-        self.parked.remove(&connection);
-        self.connections.remove(&connection);
+        self.handle_disconnected(connection);
         self.output.push_back(Output::Close { connection });
     }
 
@@ -340,6 +355,7 @@ impl Cluster {
         if !touched.is_empty() {
             self.wake_fetches(now, &touched);
         }
+        self.settle_shares(now, !touched.is_empty());
         if self.options.fsync {
             self.sync(&touched);
         }
@@ -548,6 +564,9 @@ impl Cluster {
             self.grow(name, index as i32);
         }
         self.groups.forget_topic(name);
+        if let Some(id) = self.topics.get(name).map(|topic| topic.id) {
+            self.shares.forget(|(_, topic, _)| *topic == id);
+        }
         self.transactions.forget_topic(name);
         self.reassignments.retain(|(topic, _), _| topic != name);
         self.topics.remove(name).map_err(|error| Failure {

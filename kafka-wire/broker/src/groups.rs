@@ -3,6 +3,7 @@
 pub(crate) mod assignor;
 pub(crate) mod classic;
 pub(crate) mod consumer;
+pub(crate) mod share;
 pub(crate) mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::classic::{ClassicGroup, Identity, Joined, Synced};
 use self::consumer::{ConsumerGroup, Timing};
+use self::share::ShareGroup;
 use crate::cluster::ConnectionId;
 use crate::error::{Failure, fail};
 
@@ -42,6 +44,7 @@ pub(crate) type Replies = Vec<(ConnectionId, Reply)>;
 pub(crate) enum Members {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
+    Share(ShareGroup),
 }
 
 impl Members {
@@ -49,6 +52,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.is_empty(),
             Self::Consumer(group) => group.is_empty(),
+            Self::Share(group) => group.is_empty(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.state().name(),
             Self::Consumer(group) => group.state_name(),
+            Self::Share(group) => group.state_name(),
         }
     }
 
@@ -65,6 +70,7 @@ impl Members {
         match self {
             Self::Classic(_) => "classic",
             Self::Consumer(_) => "consumer",
+            Self::Share(_) => "share",
         }
     }
 
@@ -73,6 +79,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.protocol_type.as_deref().unwrap_or_default(),
             Self::Consumer(_) => "consumer",
+            Self::Share(_) => "share",
         }
     }
 
@@ -82,6 +89,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.members().map(|(id, it)| own((id, &it.instance_id))).collect(),
             Self::Consumer(group) => group.members().map(|(id, it)| own((id, &it.instance_id))).collect(),
+            Self::Share(group) => group.members().map(|(id, _)| own((id, &None))).collect(),
         }
     }
 
@@ -97,6 +105,8 @@ impl Members {
                 Err(ErrorCode::STALE_MEMBER_EPOCH) if in_transaction => Err(ErrorCode::ILLEGAL_GENERATION),
                 result => result,
             },
+            // Share groups have no offsets of this kind.
+            Self::Share(_) => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         }
     }
 
@@ -104,6 +114,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.remove(now, member_id, replies),
             Self::Consumer(group) => group.remove(member_id),
+            Self::Share(group) => drop(group.remove(member_id)),
         }
     }
 
@@ -111,6 +122,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.deadline(),
             Self::Consumer(group) => group.deadline(),
+            Self::Share(group) => group.deadline(),
         }
     }
 
@@ -118,6 +130,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.expire(now, replies),
             Self::Consumer(group) => group.expire(now),
+            Self::Share(group) => group.expire(now),
         }
     }
 
@@ -125,6 +138,7 @@ impl Members {
         match self {
             Self::Classic(group) => group.move_coordinator(now, replies),
             Self::Consumer(group) => group.move_coordinator(now),
+            Self::Share(group) => group.move_coordinator(now),
         }
     }
 }
@@ -250,6 +264,26 @@ impl Groups {
         match self.by_id.get_mut(id).map(|group| &mut group.members) {
             Some(Members::Consumer(members)) => Ok(members),
             Some(_) => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} is not a consumer group")),
+            None => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} not found")),
+        }
+    }
+
+    /// The share group `id`; where `create` says so it begins to exist, or takes the place of a group that has
+    /// neither members nor offsets.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`.
+    pub(crate) fn share(&mut self, id: &str, create: bool) -> Result<&mut ShareGroup, Failure> {
+        if create {
+            let group = self.or_create(id);
+            let is_free = group.members.is_empty() && group.offsets.is_empty();
+            if !matches!(group.members, Members::Share(_)) && is_free {
+                group.members = Members::Share(ShareGroup::new());
+            }
+        }
+        match self.by_id.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Share(members)) => Ok(members),
+            Some(_) => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} is not a share group")),
             None => fail(ErrorCode::GROUP_ID_NOT_FOUND, format!("group {id} not found")),
         }
     }

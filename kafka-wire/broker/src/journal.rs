@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups::CommittedOffset;
 use crate::setting::Setting;
+use crate::shares::partition::Saved;
 use crate::transactions::Transaction;
 
 /// The file is rewritten when it has grown to this, and to four times what it was after the last rewrite.
@@ -52,6 +53,10 @@ pub(crate) enum Entry {
     Setting(Box<Setting>),
     /// A group's offset was deleted.
     OffsetDeleted { group: String, topic: String, partition: i32 },
+    /// What a share group did with a partition of a topic, by its id.
+    Share { group: String, topic: [u8; 16], partition: (i32, Saved) },
+    /// It forgot what it did with a topic.
+    ShareDeleted { group: String, topic: [u8; 16] },
 }
 
 /// The file, or nothing when all is in memory.

@@ -41,6 +41,7 @@ mod quotas;
 mod sasl;
 mod sessions;
 mod setting;
+mod shares;
 mod tokens;
 mod topic_config;
 mod topics;

@@ -13,7 +13,7 @@ import org.apache.kafka.common.serialization.*;
 /**
  * Kafka's own client; the commands are those of ../go/main.go, and:
  *   group BOOTSTRAP GROUP TOPIC [classic|consumer] [ASSIGNOR]
- *   share BOOTSTRAP GROUP TOPIC [accept|release|reject]   a share consumer, until its input ends
+ *   share BOOTSTRAP GROUP TOPIC [accept|release|reject]   a share consumer from the earliest record on, until its input ends
  */
 class Foreign {
     public static void main(String[] args) throws Exception {
@@ -130,6 +130,10 @@ class Foreign {
     }
 
     static void share(String bootstrap, String group, String topic, String acknowledgement) throws Exception {
+        try (Admin admin = Admin.create(properties(bootstrap))) {
+            AlterConfigOp earliest = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
+            admin.incrementalAlterConfigs(Map.of(new ConfigResource(ConfigResource.Type.GROUP, group), List.of(earliest))).all().get();
+        }
         Properties properties = properties(bootstrap, "group.id", group, "share.acknowledgement.mode", "explicit");
         try (KafkaShareConsumer<byte[], byte[]> consumer = new KafkaShareConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(topic));

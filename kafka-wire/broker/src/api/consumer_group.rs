@@ -34,7 +34,7 @@ pub(super) fn heartbeat(
     context: &Context,
     request: ConsumerGroupHeartbeatRequest,
 ) -> Answer {
-    let interval = cluster.options.consumer_heartbeat_interval;
+    let interval = cluster.heartbeat_interval(&request.group_id, "consumer.heartbeat.interval.ms");
     let answer = ConsumerGroupHeartbeatResponse::default();
     context.answer(&match beat(cluster, context, &request) {
         Ok(said) => answer
@@ -71,7 +71,7 @@ fn beat(
     for topic in request.subscribed_topic_names.iter().flatten() {
         context.authorize(Operation::Describe, ResourceType::Topic, topic)?;
     }
-    let timing = Timing { session_timeout: cluster.options.consumer_session_timeout };
+    let timing = Timing { session_timeout: cluster.session_timeout(group, "consumer.session.timeout.ms") };
     let mut beat = read(context, request);
     if beat.member_id.is_empty() {
         beat.member_id = cluster.next_member_id("");

@@ -178,6 +178,8 @@ fn check_deletable(cluster: &Cluster, context: &Context, id: &str) -> Result<Vec
         Members::Consumer(group) => {
             return Ok(group.members().flat_map(|(_, member)| member.subscribed().cloned()).collect());
         }
+        // It has offsets of another kind.
+        Members::Share(_) => return Err(ErrorCode::GROUP_ID_NOT_FOUND.into()),
     };
     let protocol = classic.protocol.as_deref();
     let topics = classic.members().flat_map(|(_, member)| subscription::topics(&member.metadata(protocol)));

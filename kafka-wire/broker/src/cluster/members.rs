@@ -94,6 +94,7 @@ impl Cluster {
     pub(crate) fn delete_group(&mut self, id: &str) {
         self.record(Entry::GroupDeleted { group: id.to_owned() });
         self.groups.remove(id);
+        self.shares.forget(|(group, ..)| group == id);
     }
 
     pub(crate) fn delete_offset(&mut self, group: &str, topic: &str, partition: i32) {

@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::quotas::Quotas;
 use crate::sessions::FetchSessions;
 use crate::setting::Setting;
+use crate::shares::Shares;
 use crate::tokens::Tokens;
 use crate::topic_config::TopicConfig;
 use crate::topics::Topics;
@@ -76,6 +77,7 @@ impl Cluster {
             topics: Topics::new(options.data.as_ref().map(|folder| folder.join(TOPICS_FOLDER)), nodes),
             transactions: Transactions::new(options.marker_delay),
             groups: Groups::new(options.initial_rebalance_delay),
+            shares: Shares::default(),
             sessions: FetchSessions::default(),
             faults: Faults::default(),
             authorizer: Arc::new(Authorizer::new(options.authorizer.clone())),
@@ -152,6 +154,13 @@ impl Cluster {
             Entry::Offsets { group, offsets } => self.groups.commit(&group, offsets),
             Entry::GroupDeleted { group } => {
                 self.groups.remove(&group);
+                self.shares.forget(|(id, ..)| *id == group);
+            }
+            Entry::Share { group, topic, partition: (index, saved) } => {
+                self.restore_share(group, TopicId(topic), index, saved);
+            }
+            Entry::ShareDeleted { group, topic } => {
+                self.shares.forget(|(id, of, _)| *id == group && of.0 == topic);
             }
             Entry::OffsetDeleted { group, topic, partition } => {
                 self.groups.delete_offset(&group, &topic, partition);
@@ -203,6 +212,10 @@ impl Cluster {
             facts.push(Entry::Offsets { group: group.to_owned(), offsets });
         }
         facts.extend(self.settings().into_iter().map(|setting| Entry::Setting(Box::new(setting))));
+        for ((group, topic, index), partition) in self.shares.iter() {
+            let (group, partition) = (group.clone(), (*index, partition.save()));
+            facts.push(Entry::Share { group, topic: topic.0, partition });
+        }
         facts.push(Entry::ProducerIds { next: self.transactions.next_producer_id() });
         facts.extend(self.transactions.iter().map(|it| Entry::Transaction(Box::new(it.clone()))));
         facts

@@ -34,6 +34,10 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    pub(crate) fn count(&self) -> usize {
+        self.by_connection.len()
+    }
+
     pub(crate) fn take<M: Exchange + Send>(
         &mut self,
         connection: ConnectionId,

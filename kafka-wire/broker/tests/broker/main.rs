@@ -12,5 +12,6 @@ mod harness;
 mod quotas;
 mod records;
 mod restart;
+mod share_groups;
 mod tcp;
 mod transactions;
