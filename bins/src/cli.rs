@@ -1,14 +1,24 @@
 //! The command line: one file per subcommand.
 
+mod acl;
+mod admin;
 mod broker;
+mod cluster;
 mod common;
+mod completions;
+mod config;
 mod consume;
 mod control;
+mod datetime;
 mod demo;
+mod group;
 mod perf;
 mod produce;
+mod quota;
 mod run;
 mod topic;
+mod txn;
+mod user;
 mod verifiable;
 mod verifiable_consumer;
 mod verifiable_producer;
@@ -47,8 +57,22 @@ enum Command {
     Status(control::JobOptions),
     /// End a running job: it commits what it has read, and goes on from there when it is run again.
     Stop(control::JobOptions),
-    /// List, create, describe and delete topics.
+    /// List, create, describe, grow and delete topics.
     Topic(topic::Options),
+    /// Groups: how far they are, their members, and where they go on.
+    Group(group::Options),
+    /// Show and change configurations of topics, brokers and groups.
+    Config(config::Options),
+    /// Who may do what: list, add and remove entries.
+    Acl(acl::Options),
+    /// How much users, client ids and addresses may use.
+    Quota(quota::Options),
+    /// Users with a SCRAM password.
+    User(user::Options),
+    /// Brokers, controllers, features, folders, elections and moves of partitions.
+    Cluster(cluster::Options),
+    /// Transactions, and those that hang.
+    Txn(txn::Options),
     /// Write the lines of standard input, or of files, as records.
     Produce(produce::Options),
     /// Read records and print them.
@@ -65,6 +89,8 @@ enum Command {
         #[command(subcommand)]
         command: perf::Command,
     },
+    /// Print what a shell needs to complete this program's command line.
+    Completions(completions::Options),
 }
 
 /// Runs the command line of this process. 0 done, 1 failed, 2 usage or configuration.
@@ -88,11 +114,19 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Topic(options) => topic::run(options),
+        Command::Group(options) => group::run(options),
+        Command::Config(options) => config::run(options),
+        Command::Acl(options) => acl::run(options),
+        Command::Quota(options) => quota::run(options),
+        Command::User(options) => user::run(options),
+        Command::Cluster(options) => cluster::run(options),
+        Command::Txn(options) => txn::run(options),
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
         Command::VerifiableConsumer(options) => verifiable_consumer::run(options),
         Command::VerifiableProducer(options) => verifiable_producer::run(options),
         Command::VerifiableShareConsumer(options) => verifiable_share_consumer::run(options),
         Command::Perf { command } => Ok(perf::run(&command)?),
+        Command::Completions(options) => completions::run::<Cli>(&options),
     }
 }

@@ -1,5 +1,7 @@
 //! The suites on real Apache Kafka, with Kafka's own tools and Java client as independent witnesses.
 
+mod admin;
+mod admin_versions;
 mod bad_input;
 mod clients;
 mod consumer_faults;

@@ -2,7 +2,7 @@
 //!
 //! Brokers must advertise the proxy's ports: see [`crate::real_kafka::Options::proxied`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,9 @@ pub enum Fault {
     CutAnswer(usize),
     /// The byte of the answer that is so many before its end arrives inverted.
     DamageAnswer(usize),
+    /// The answer to ApiVersions (version 3 or newer) promises so many versions less of each API, as an older
+    /// broker would, but at least the oldest.
+    LowerVersions(i16),
 }
 
 /// Holds requests back, so that a test decides when they arrive late.
@@ -133,7 +136,11 @@ impl Rules {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     rules: Arc<Rules>,
+    calls: Arc<Calls>,
 }
+
+/// Which versions of which APIs clients have called, by `client.id`.
+type Calls = Mutex<HashMap<Vec<u8>, BTreeSet<(i16, i16)>>>;
 
 impl Proxy {
     /// Listens on each `from` port of 127.0.0.1 and forwards to the `to` port beside it.
@@ -141,18 +148,24 @@ impl Proxy {
     /// # Errors
     /// When a port cannot be bound.
     pub fn start(ports: impl IntoIterator<Item = (u16, u16)>) -> io::Result<Self> {
-        let rules = Arc::<Rules>::default();
+        let proxy = Self { rules: Arc::default(), calls: Arc::default() };
         for (from, to) in ports {
             let listener = TcpListener::bind(("127.0.0.1", from))?;
-            let rules = Arc::clone(&rules);
+            let proxy = proxy.clone();
             std::thread::spawn(move || {
                 for client in listener.incoming().flatten() {
-                    let rules = Arc::clone(&rules);
-                    std::thread::spawn(move || serve(client, to, &rules));
+                    let proxy = proxy.clone();
+                    std::thread::spawn(move || serve(client, to, &proxy));
                 }
             });
         }
-        Ok(Self { rules })
+        Ok(proxy)
+    }
+
+    /// The calls of one `client.id` so far: Kafka's key of the API, and the version.
+    pub fn calls_of(&self, client: &str) -> BTreeSet<(i16, i16)> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.get(client.as_bytes()).cloned().unwrap_or_default()
     }
 
     /// After `skip` requests of `api` (Kafka's key) have passed, does `fault` to the next `count`.
@@ -186,7 +199,7 @@ impl Proxy {
 /// What is to happen to the answer of a request, by correlation id.
 type Answers = Arc<Mutex<HashMap<i32, Fault>>>;
 
-fn serve(client: TcpStream, to: u16, rules: &Rules) {
+fn serve(client: TcpStream, to: u16, proxy: &Proxy) {
     let Ok(broker) = TcpStream::connect(("127.0.0.1", to)) else { return };
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));
     let (Ok(client_writer), Ok(broker_reader)) = (client.try_clone(), broker.try_clone()) else { return };
@@ -196,7 +209,7 @@ fn serve(client: TcpStream, to: u16, rules: &Rules) {
         let _ = forward_answers(&broker_reader, &client_writer, &expected);
         close(&broker_reader, &client_writer);
     });
-    let _ = forward_requests(&client, (&broker, to), rules, &answers);
+    let _ = forward_requests(&client, (&broker, to), proxy, &answers);
     close(&client, &broker);
 }
 
@@ -207,19 +220,30 @@ fn close(one: &TcpStream, other: &TcpStream) {
 fn forward_requests(
     client: &TcpStream,
     (broker, port): (&TcpStream, u16),
-    rules: &Rules,
+    proxy: &Proxy,
     answers: &Answers,
 ) -> io::Result<()> {
     loop {
         let frame = read_frame(client)?;
-        let (api, correlation_id) = header(&frame)?;
-        *rules.counts().entry((port, client_id(&frame).to_vec(), api)).or_default() += 1;
-        let fault = rules.fault(client_id(&frame), api);
+        let (api, version, correlation_id) = header(&frame)?;
+        let id = client_id(&frame);
+        *proxy.rules.counts().entry((port, id.to_vec(), api)).or_default() += 1;
+        proxy
+            .calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.to_vec())
+            .or_default()
+            .insert((api, version));
+        let fault = proxy.rules.fault(id, api);
         match &fault {
             Some(Fault::LoseRequest) => return Ok(()),
             Some(Fault::HoldRequest(time)) => std::thread::sleep(*time),
             Some(Fault::HoldUntil(gate)) => gate.hold(),
-            Some(Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::DamageAnswer(_)) | None => {}
+            Some(
+                Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::DamageAnswer(_) | Fault::LowerVersions(_),
+            )
+            | None => {}
         }
         if let Some(fault) = &fault {
             answers.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation_id, fault.clone());
@@ -246,6 +270,10 @@ fn forward_answers(broker: &TcpStream, client: &TcpStream, answers: &Answers) ->
                 }
                 write_all(client, &frame)?;
             }
+            Some(Fault::LowerVersions(by)) => {
+                lower_versions(&mut frame, by)?;
+                write_all(client, &frame)?;
+            }
             Some(Fault::HoldUntil(gate)) => {
                 gate.answered();
                 write_all(client, &frame)?;
@@ -270,9 +298,31 @@ fn read_frame(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-fn header(frame: &[u8]) -> io::Result<(i16, i32)> {
-    let [high, low, ..] = four(frame, 4)?;
-    Ok((i16::from_be_bytes([high, low]), i32::from_be_bytes(four(frame, 8)?)))
+/// The API's key, the version and the correlation id of a request.
+fn header(frame: &[u8]) -> io::Result<(i16, i16, i32)> {
+    let [a, b, c, d] = four(frame, 4)?;
+    Ok((i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]), i32::from_be_bytes(four(frame, 8)?)))
+}
+
+/// Changes an answer to ApiVersions in place. Behind size, correlation id and error code stands the count plus one,
+/// in groups of 7 bits, then for each API key, oldest and newest version in 2 bytes, and a byte for no tags.
+fn lower_versions(frame: &mut [u8], by: i16) -> io::Result<()> {
+    let short = || io::Error::other("an answer to ApiVersions that is too short");
+    let mut at = 10;
+    let (mut count, mut shift) = (0_usize, 0);
+    loop {
+        let byte = *frame.get(at).ok_or_else(short)?;
+        (count, shift, at) = (count | usize::from(byte & 127) << shift, shift + 7, at + 1);
+        if byte < 128 {
+            break;
+        }
+    }
+    for entry in frame.get_mut(at..at + 7 * (count - 1)).ok_or_else(short)?.chunks_exact_mut(7) {
+        let (oldest, newest) =
+            (i16::from_be_bytes([entry[2], entry[3]]), i16::from_be_bytes([entry[4], entry[5]]));
+        entry[4..6].copy_from_slice(&oldest.max(newest - by).to_be_bytes());
+    }
+    Ok(())
 }
 
 /// The `client.id` in a request's header; empty where there is none.
