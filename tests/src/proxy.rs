@@ -235,7 +235,10 @@ fn forward_requests(
             .entry(id.to_vec())
             .or_default()
             .insert((api, version));
-        let fault = proxy.rules.fault(id, api);
+        let mut fault = proxy.rules.fault(id, api);
+        if version < LOWERED_FROM {
+            fault = fault.filter(|fault| !matches!(fault, Fault::LowerVersions(_)));
+        }
         match &fault {
             Some(Fault::LoseRequest) => return Ok(()),
             Some(Fault::HoldRequest(time)) => std::thread::sleep(*time),
@@ -304,6 +307,9 @@ fn header(frame: &[u8]) -> io::Result<(i16, i16, i32)> {
     Ok((i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]), i32::from_be_bytes(four(frame, 8)?)))
 }
 
+/// The first version of ApiVersions whose answer [`lower_versions`] can change; earlier ones pass.
+const LOWERED_FROM: i16 = 3;
+
 /// Changes an answer to ApiVersions in place. Behind size, correlation id and error code stands the count plus one,
 /// in groups of 7 bits, then for each API key, oldest and newest version in 2 bytes, and a byte for no tags.
 fn lower_versions(frame: &mut [u8], by: i16) -> io::Result<()> {
@@ -313,13 +319,21 @@ fn lower_versions(frame: &mut [u8], by: i16) -> io::Result<()> {
     loop {
         let byte = *frame.get(at).ok_or_else(short)?;
         (count, shift, at) = (count | usize::from(byte & 127) << shift, shift + 7, at + 1);
-        if byte < 128 {
+        if byte < 128 || shift > 14 {
             break;
         }
     }
-    for entry in frame.get_mut(at..at + 7 * (count - 1)).ok_or_else(short)?.chunks_exact_mut(7) {
+    for entry in frame.get_mut(at..at + 7 * count.saturating_sub(1)).ok_or_else(short)?.chunks_exact_mut(7) {
         let (oldest, newest) =
             (i16::from_be_bytes([entry[2], entry[3]]), i16::from_be_bytes([entry[4], entry[5]]));
+        // What finds brokers for all other calls stays in a version that can: FindCoordinator from 1 (transactions),
+        // Metadata from 4 (without creating topics).
+        let floor = match entry[..2] {
+            [0, 10] => 1,
+            [0, 3] => 4,
+            _ => 0,
+        };
+        let oldest = oldest.max(floor);
         entry[4..6].copy_from_slice(&oldest.max(newest - by).to_be_bytes());
     }
     Ok(())

@@ -69,7 +69,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn with_topics(topics: &[(&str, i32)]) -> Self {
         let options = Options { auto_create_topics: false, ..Options::default() };
-        let options = topics.iter().fold(options, |options, (name, count)| options.with_topic(*name, *count));
+        Self::start(topics.iter().fold(options, |options, (name, count)| options.with_topic(*name, *count)))
+    }
+
+    pub(crate) fn start(options: Options) -> Self {
         let broker = EmbeddedBroker::start(options).unwrap();
         let bootstrap = broker.bootstrap();
         Self { bootstrap, _broker: broker }

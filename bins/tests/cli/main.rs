@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step says by its panic what is wrong")]
 
+mod admin;
 mod bad_input;
 mod broker;
 mod examples;

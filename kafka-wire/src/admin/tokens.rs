@@ -18,7 +18,7 @@ use crate::protocol::messages::describe_delegation_token_request::{
     DescribeDelegationTokenOwner, DescribeDelegationTokenRequest,
 };
 use crate::protocol::messages::{ExpireDelegationTokenRequest, RenewDelegationTokenRequest, StrBytes};
-use crate::protocol::request::{Plain, Request, Response};
+use crate::protocol::request::{ByVersion, Plain, Request, Response};
 
 /// A delegation token. Whoever has its HMAC can use it: it is not shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,7 +114,16 @@ impl Operation for CreateToken {
 
     fn request(&self, _: &[(Whole, ())], _: Duration) -> Box<dyn Request> {
         let from = if self.request.owner_principal_name.is_some() { 3 } else { 1 };
-        Box::new(Plain::in_versions(self.request.clone(), from..=3))
+        let request = self.request.clone();
+        Box::new(ByVersion::new(from..=3, move |version| {
+            // Before version 3 there is no owner: empty for the encoder, where null is a value.
+            let (kind, name) = if version < 3 {
+                (Some(StrBytes::default()), Some(StrBytes::default()))
+            } else {
+                (request.owner_principal_type.clone(), request.owner_principal_name.clone())
+            };
+            request.clone().with_owner_principal_type(kind).with_owner_principal_name(name)
+        }))
     }
 
     fn read(&self, items: &[(Whole, ())], response: Response) -> Result<Outcomes<Whole, DelegationToken>> {

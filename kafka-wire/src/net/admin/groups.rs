@@ -74,14 +74,16 @@ impl Admin {
         if groups.is_empty() {
             return Ok((found, others));
         }
+        // Brokers may have the call, and not the coordinator for it (Kafka 3.9).
+        let is_of_another_kind = |error: &Error| {
+            let code = error.code();
+            error.kind() == ErrorKind::Unsupported
+                || code == Some(ErrorCode::GROUP_ID_NOT_FOUND)
+                || code == Some(ErrorCode::UNSUPPORTED_VERSION)
+        };
         for (id, described) in self.run(operation, groups).await? {
             match described {
-                Err(error)
-                    if error.kind() == ErrorKind::Unsupported
-                        || error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) =>
-                {
-                    others.push((id, error));
-                }
+                Err(error) if is_of_another_kind(&error) => others.push((id, error)),
                 described => found.push((id, described)),
             }
         }
