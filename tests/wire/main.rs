@@ -9,6 +9,7 @@ mod producer_custom;
 mod producer_rig;
 mod producer_send;
 mod producer_transactions;
+mod resilience;
 mod tls;
 
 use kafka_wire::Admin;

@@ -19,18 +19,18 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{block_on, broker};
 
-fn certificate(name: &str) -> PathBuf {
+pub(super) fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/certificates").join(name)
 }
 
 /// A TLS listener that passes everything on to a broker.
-struct TlsFront {
-    address: SocketAddr,
+pub(super) struct TlsFront {
+    pub(super) address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl TlsFront {
-    fn start(broker: &EmbeddedBroker, name: &str) -> Self {
+    pub(super) fn start(broker: &EmbeddedBroker, name: &str) -> Self {
         let chain = CertificateDer::pem_file_iter(certificate(&format!("{name}.pem"))).unwrap();
         let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_file(certificate(&format!("{name}.key"))).unwrap();
@@ -89,6 +89,7 @@ fn any_other_certificate_is_refused_and_the_reason_named() {
         ("good", "stranger.pem", "signed by nobody in ssl.truststore.location"),
         ("elsewhere", "authority.pem", "is for kafka.example.com, not for localhost"),
         ("expired", "authority.pem", "has expired"),
+        ("future", "authority.pem", "is not valid yet"),
     ] {
         let front = TlsFront::start(&broker, name);
         let error = describe(&format!("localhost:{}", front.address.port()), "SSL", authority).unwrap_err();
