@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::aborted::AbortedFilter;
 use super::assigned::{Assigned, State};
@@ -12,7 +12,7 @@ use super::assignment::Assignment;
 use super::buffers::{Generation, SharedBuffers};
 use super::fetched::{LogEnds, Step, WalkEnd, walk};
 use super::position::OffsetAndEpoch;
-use super::session::{FetchSession, PartitionFetch, SessionRequest};
+use super::session::{FINAL, FetchSession, PartitionFetch, SessionRequest};
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Lane, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -29,6 +29,10 @@ const DAMAGED_FETCHES_MAX: u32 = 3;
 /// is taken is 100 MiB.
 const PARTITION_FETCH_MAX_BYTES: i32 = 64 << 20;
 
+/// How long to wait for a broker to take the request that closes a session, and again for its answer: a session
+/// that stays is forgotten when the broker needs its place.
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Fetcher {
@@ -37,6 +41,8 @@ pub(super) struct Fetcher {
     buffers: SharedBuffers,
     loops: BTreeMap<BrokerId, FetchLoop>,
     calls: HashMap<Token, BrokerId>,
+    /// Requests that close sessions, once there are some: then nothing is fetched any more.
+    closing: Option<HashSet<Token>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +74,7 @@ struct Delivery {
 impl Fetcher {
     pub(super) fn new(config: Arc<ConsumerConfig>, buffers: SharedBuffers) -> Self {
         let rack = config.client_rack.as_deref().unwrap_or_default().into();
-        Self { config, rack, buffers, loops: BTreeMap::new(), calls: HashMap::new() }
+        Self { config, rack, buffers, loops: BTreeMap::new(), calls: HashMap::new(), closing: None }
     }
 
     /// When [`drive`](Self::drive) is due.
@@ -83,6 +89,9 @@ impl Fetcher {
             each.retry_at = each.retry_at.filter(|at| *at > now);
         }
         self.update_sessions(now, assignment, core);
+        if self.closing.is_some() {
+            return;
+        }
         let brokers = self.loops.values().filter(|each| each.session.is_wanted()).count();
         let due: Vec<BrokerId> =
             self.loops.iter().filter(|(_, each)| each.is_due()).map(|(id, _)| *id).collect();
@@ -124,29 +133,30 @@ impl Fetcher {
         let Some(each) = self.loops.get_mut(&broker) else { return };
         each.in_flight = true;
         let session = each.session.request();
-        let request = self.to_request(session, brokers);
+        let request = to_request(&self.config, &self.rack, session, brokers);
         let timeout = core.config().request_timeout + self.config.fetch_max_wait;
         let to = Target::Broker { id: broker, lane: Lane::Fetch };
         let token = core.call(now, to, Box::new(request), timeout);
         self.calls.insert(token, broker);
     }
 
-    fn to_request(&self, session: SessionRequest, brokers: usize) -> FetchRequest {
-        let config = &self.config;
-        // What is here and what is on its way from all brokers share the bytes allowed.
-        let share = config.queued_max_bytes / 2 / brokers.max(1);
-        let share = i32::try_from(share).unwrap_or(i32::MAX).max(1);
-        FetchRequest {
-            max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: config.fetch_min_bytes,
-            max_bytes: config.fetch_max_bytes.min(share),
-            isolation: config.isolation,
-            session_id: session.id,
-            session_epoch: session.epoch,
-            topics: fetch_topics(session.fetch),
-            forgotten: forgotten_topics(session.forget),
-            rack: Arc::clone(&self.rack),
+    /// Fetches no more, and gives the sessions back that brokers keep for this client, where they answer.
+    pub(super) fn close(&mut self, now: Instant, core: &mut Core) {
+        let mut closing = HashSet::new();
+        for (broker, each) in self.loops.iter_mut().filter(|(_, each)| each.failures == 0) {
+            let Some(id) = each.session.close() else { continue };
+            let request = SessionRequest { id, epoch: FINAL, fetch: Vec::new(), forget: Vec::new() };
+            // Not behind a fetch that waits in the broker: a session belongs to no connection.
+            let to = Target::Broker { id: *broker, lane: Lane::Control };
+            let request = to_request(&self.config, &self.rack, request, 1);
+            closing.insert(core.call(now, to, Box::new(request), CLOSE_PATIENCE));
         }
+        self.closing = Some(closing);
+    }
+
+    /// Whether [`close`](Self::close) waits for a broker.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| !closing.is_empty())
     }
 
     /// Takes the answer if it was asked for here.
@@ -158,6 +168,9 @@ impl Fetcher {
         assignment: &mut Assignment,
         core: &mut Core,
     ) -> Option<Result<Response>> {
+        if self.closing.as_mut().is_some_and(|closing| closing.remove(&token)) {
+            return None;
+        }
         let Some(broker) = self.calls.remove(&token) else {
             return Some(result);
         };
@@ -404,6 +417,28 @@ impl Fetcher {
         core.request_metadata(now);
         assigned.failures = assigned.failures.saturating_add(1);
         assigned.retry_at = Some(now + core.retry_delay(assigned.failures));
+    }
+}
+
+fn to_request(
+    config: &ConsumerConfig,
+    rack: &Arc<str>,
+    session: SessionRequest,
+    brokers: usize,
+) -> FetchRequest {
+    // What is here and what is on its way from all brokers share the bytes allowed.
+    let share = config.queued_max_bytes / 2 / brokers.max(1);
+    let share = i32::try_from(share).unwrap_or(i32::MAX).max(1);
+    FetchRequest {
+        max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: config.fetch_max_bytes.min(share),
+        isolation: config.isolation,
+        session_id: session.id,
+        session_epoch: session.epoch,
+        topics: fetch_topics(session.fetch),
+        forgotten: forgotten_topics(session.forget),
+        rack: Arc::clone(rack),
     }
 }
 

@@ -148,7 +148,8 @@ impl ConsumerMachine {
 
     /// Brings everything forward as far as it goes now.
     fn drive(&mut self, now: Instant, core: &mut Core) {
-        self.membership.drive(now, self.group_offsets.is_committing(), core);
+        let (is_committing, is_closing) = (self.group_offsets.is_committing(), self.fetcher.is_closing());
+        self.membership.drive(now, is_committing, is_closing, core);
         self.assignment.fire(now);
         self.refresh(now, core);
         self.describe_topics(now, core);
@@ -488,6 +489,7 @@ impl Role for ConsumerMachine {
             Command::Polled => {}
             Command::Close { deadline, operation, reply } => {
                 self.membership.close(deadline, operation, reply);
+                self.fetcher.close(now, core);
             }
             Command::Describe(topic, reply) => {
                 self.descriptions.push(Description { topic, asked_at: now, unknown_since: None, reply });

@@ -159,13 +159,14 @@ impl Membership {
         self.closing.as_ref().is_some_and(|closing| closing.reply.is_none())
     }
 
-    /// Brings the membership forward. `is_committing`: the coordinator has not answered every commit yet.
-    pub(super) fn drive(&mut self, now: Instant, is_committing: bool, core: &mut Core) {
+    /// Brings the membership forward. `is_committing`: the coordinator has not answered every commit yet;
+    /// `is_fetching`: nor have brokers closed their fetch sessions.
+    pub(super) fn drive(&mut self, now: Instant, is_committing: bool, is_fetching: bool, core: &mut Core) {
         if let Some(finder) = &mut self.finder {
             finder.drive(now, core);
         }
         self.look_at_topics(now, core);
-        self.drive_close(now, is_committing, core);
+        self.drive_close(now, is_committing, is_fetching, core);
         if self.unsubscribes && !is_committing {
             self.finish_unsubscribe(now, core);
         }
@@ -183,7 +184,7 @@ impl Membership {
         member.drive(now, core);
     }
 
-    fn drive_close(&mut self, now: Instant, is_committing: bool, core: &mut Core) {
+    fn drive_close(&mut self, now: Instant, is_committing: bool, is_fetching: bool, core: &mut Core) {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.reply.is_some()) else { return };
         let is_late = now >= closing.deadline;
         if !closing.is_leaving && (is_late || !is_committing) {
@@ -193,7 +194,7 @@ impl Membership {
             }
         }
         let is_gone = closing.is_leaving && self.member.as_ref().is_none_or(|member| member.is_gone());
-        if (is_gone || is_late)
+        if ((is_gone && !is_fetching) || is_late)
             && let Some(reply) = closing.reply.take()
         {
             reply.send(Ok(()));

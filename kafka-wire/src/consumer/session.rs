@@ -63,6 +63,8 @@ struct Entry {
 const NO_SESSION: i32 = 0;
 /// The epoch of a request that names every partition and asks for a new session.
 const FULL: i32 = 0;
+/// The epoch of a request that closes a session.
+pub(crate) const FINAL: i32 = -1;
 
 impl FetchSession {
     pub(crate) fn new() -> Self {
@@ -178,6 +180,13 @@ impl FetchSession {
     /// do when nobody knows whether the broker saw the last request.
     pub(crate) fn restart(&mut self) {
         self.epoch = FULL;
+    }
+
+    /// The session to close, if the broker has one; nothing is requested after this.
+    pub(crate) fn close(&mut self) -> Option<i32> {
+        let id = std::mem::replace(&mut self.id, NO_SESSION);
+        self.restart();
+        (id != NO_SESSION).then_some(id)
     }
 
     fn has_other_topic_id(&self, partition: &TopicPartition) -> bool {

@@ -289,6 +289,10 @@ impl World {
     fn fetch(&mut self, node: i32, request: &FetchRequest) -> FetchResponse {
         let refused = |code: i16| FetchResponse::default().with_error_code(code);
         let mut id = request.session_id;
+        if request.session_epoch == -1 && id > 0 {
+            self.sessions.remove(&(node, id));
+            return FetchResponse::default();
+        }
         if request.session_epoch <= 0 {
             self.full_fetches += 1;
             self.sessions.remove(&(node, id));
@@ -733,4 +737,27 @@ fn positions_at_the_end_and_idle_partitions_are_told() {
     world.append(1, 2);
     world.settle();
     assert_eq!(world.seen[1].iter().map(|seen| seen.offset).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[test]
+fn a_consumer_that_closes_leaves_no_session_behind() {
+    for answers in [true, false] {
+        let mut world = World::new(|_| {});
+        world.assign_all(Position::Beginning);
+        world.settle();
+        assert_eq!(world.sessions.len(), NODES as usize);
+        let (sender, closed) = std::sync::mpsc::channel();
+        let reply = Reply::new(move |answer| sender.send(answer).unwrap());
+        let (deadline, operation) = (world.now + Duration::from_secs(30), GroupMembershipOperation::Default);
+        world.command(Command::Close { deadline, operation, reply });
+        assert!(closed.try_recv().is_err(), "the brokers have not answered");
+        if answers {
+            while world.serve() {}
+            assert!(world.sessions.is_empty());
+        } else {
+            world.pass(2 * crate::consumer::fetcher::CLOSE_PATIENCE);
+        }
+        closed.try_recv().expect("an answer").expect("closed");
+        assert!(world.engine.is_closed());
+    }
 }
