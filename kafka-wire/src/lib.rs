@@ -53,6 +53,33 @@
 //! what it began goes on: a record that is enqueued is sent whether or not its receipt is awaited; a batch that a
 //! dropped poll would have returned is returned by the next; a dropped commit may be carried out.
 //!
+//! # Security
+//!
+//! `security.protocol` takes all four values, with Java's settings: `ssl.*` with stores in PEM (files or inline) or
+//! PKCS#12, and `sasl.mechanism` `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER` with `sasl.jaas.config` as
+//! it is, or with `sasl.username` and `sasl.password`. Changed files of certificates and keys are read with the next
+//! connection (KIP-1288), sessions are renewed without a break (KIP-368). Differences from Java: host names are always
+//! checked; `PLAIN` and `OAUTHBEARER` without TLS need `sasl.allow.cleartext=true`; tokens can be read from a file with
+//! `sasl.oauthbearer.token.file`. Kerberos and JKS stores are not supported, and errors say what to do instead.
+//!
+//! ```
+//! use kafka_wire::config::{ClientConfig, Properties};
+//!
+//! let mut properties = Properties::new();
+//! for (name, value) in [
+//!     ("bootstrap.servers", "kafka.example.com:9093"),
+//!     ("security.protocol", "SASL_SSL"),
+//!     ("sasl.mechanism", "SCRAM-SHA-512"),
+//!     ("sasl.username", "alice"),
+//!     ("sasl.password", "hunter2"),
+//! ] {
+//!     properties.set(name, value)?;
+//! }
+//! let config = ClientConfig::from_properties(&properties)?;
+//! assert!(!format!("{config:?}{properties:?}").contains("hunter2"));
+//! # Ok::<(), kafka_wire::Error>(())
+//! ```
+//!
 //! # Threads and runtimes
 //!
 //! Each client has one I/O thread of its own, which ends with its last handle. Handles need no async runtime: their
@@ -63,7 +90,8 @@
 //! # Features
 //!
 //! All are on by default. `net`: sockets and the handles; without it the crate is the protocol machines alone, without
-//! tokio. `tls`: TLS 1.2 and 1.3 by rustls, with the system's certificates or a file's. `gzip`, `snappy`, `lz4`,
+//! tokio. `tls`: TLS 1.2 and 1.3 by rustls, with the system's certificates or a file's, client certificates, and tokens
+//! from OpenID providers. `gzip`, `snappy`, `lz4`,
 //! `zstd`: the codecs. There is no C in any of them.
 
 // Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).

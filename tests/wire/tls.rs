@@ -118,3 +118,46 @@ fn a_truststore_that_cannot_be_used_is_named_at_once() {
     let key = describe("localhost:9092", "SSL", "good.key").unwrap_err();
     assert!(key.kind() == ErrorKind::Config && key.to_string().contains("no certificate in it"), "{key}");
 }
+
+/// What stores and passwords lead to, before anything is dialled.
+#[test]
+fn a_store_that_cannot_be_opened_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let read = |name: &str| std::fs::read(certificate(name)).unwrap();
+    let jks = file("store.jks", &[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2]);
+    let encrypted = file("encrypted.pem", &[read("client.pem"), read("client-encrypted.key")].concat());
+    let without_key = certificate("client.pem").to_string_lossy().into_owned();
+    let client = certificate("client.p12").to_string_lossy().into_owned();
+    let roots = certificate("authority.p12").to_string_lossy().into_owned();
+    let broken = file("broken.pem", b"-----BEGIN CERTIFICATE-----\nAQI\n-----END CERTIFICATE-----\n");
+    let (keys, trust) = ("ssl.keystore", "ssl.truststore");
+    for (store, path, password, says) in [
+        (trust, &jks, None, "keytool -importkeystore"),
+        (trust, &roots, None, "check ssl.truststore.password"),
+        (trust, &roots, Some("wrong"), "check ssl.truststore.password"),
+        (trust, &broken, None, "a CERTIFICATE section is not base64"),
+        (keys, &client, Some("wrong"), "check ssl.keystore.password"),
+        (keys, &roots, Some("canary"), "no private key in it"),
+        (keys, &without_key, None, "no private key in it"),
+        (keys, &encrypted, None, "its private key is encrypted; set ssl.key.password"),
+        (keys, &encrypted, Some("wrong"), "check ssl.key.password"),
+    ] {
+        let mut properties = Properties::new();
+        properties.set("bootstrap.servers", "localhost:9092").unwrap();
+        properties.set("security.protocol", "SSL").unwrap();
+        properties.set(format!("{store}.location"), path).unwrap();
+        if let Some(password) = password {
+            properties.set(format!("{store}.password"), password).unwrap();
+            properties.set("ssl.key.password", password).unwrap();
+        }
+        let error = Admin::from_properties(&properties).map(drop).unwrap_err();
+        let text = error.to_string();
+        assert!(error.kind() == ErrorKind::Config && text.contains(says), "{text}");
+        assert!(text.contains(&format!("{store}.location={path}")), "{text}");
+    }
+}

@@ -181,3 +181,23 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A name may have addresses that refuse before the one that works.
+    #[test]
+    fn the_next_address_is_tried_when_one_fails() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let works = listener.local_addr().unwrap();
+        let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let stream = runtime.block_on(first_to_connect(vec![refuses, refuses, works])).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), works);
+        let error = runtime.block_on(first_to_connect(vec![refuses])).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

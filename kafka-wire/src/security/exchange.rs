@@ -198,6 +198,8 @@ impl std::fmt::Debug for State {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
@@ -304,6 +306,35 @@ mod tests {
         assert_eq!(&exchange.first()[..], b"n,,\x01auth=Bearer a.b.c\x01logicalCluster=lkc-1\x01\x01");
         assert_eq!(exchange.next(br#"{"status":"invalid_token"}"#).unwrap(), send("\u{1}"));
         assert!(exchange.next(b"").is_err());
+    }
+
+    proptest! {
+        /// Whatever a broker sends: a message, an end or an error, and an end of SCRAM only with the right signature.
+        #[test]
+        fn hostile_messages_end_in_an_error(messages in prop::collection::vec(".{0,80}|[rsie]=[!-+.-~]{0,30}(,[rsiev]=[!-+.-~]{0,30}){0,4}", 1..4)) {
+            let exchanges = [
+                Exchange::scram_with(ScramHash::Sha256, "u", Secret::from("p"), false, "r".to_owned()),
+                Exchange::plain("u", &Secret::from("p")),
+                Exchange::oauth_bearer(&Secret::from("t"), &[]),
+            ];
+            for mut exchange in exchanges {
+                exchange.first();
+                for message in &messages {
+                    let is_scram = exchange.mechanism() == Mechanism::ScramSha256;
+                    match exchange.next(message.as_bytes()) {
+                        Ok(Step::Send(_)) => {}
+                        Ok(Step::Done) => {
+                            prop_assert!(!is_scram);
+                            break;
+                        }
+                        Err(error) => {
+                            prop_assert_eq!(error.kind(), ErrorKind::Authentication);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]
