@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Layers of `kafka-wire/src`, lowest first; a module imports only from lower rows (its own name excepted).
 const CLIENT_LAYERS: &[&[&str]] = &[
     &["types", "error_code"],
-    &["error", "time"],
+    &["error", "metrics", "time"],
     &["reply"],
     &["protocol"],
     &["record", "security"],

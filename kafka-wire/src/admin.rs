@@ -1,7 +1,7 @@
 //! Administration: all that Kafka's own `Admin` can do, but for what is listed below. Layer 9.
 //!
-//! An operation is described by the shape of its calls ([`Operation`]); sending, retrying and collecting
-//! is the same for all ([`Batch`]). The handle is `Admin` in `net`.
+//! An operation is described by the shape of its calls (`Operation`); sending, retrying and collecting
+//! is the same for all (`Batch`). The handle is `Admin` in `net`.
 //!
 //! Absent, because the messages that are at hand lack them: describing groups of Kafka Streams (KIP-1071), the lag
 //! of share groups (DescribeShareGroupOffsets 1), whether a log directory is cordoned (DescribeLogDirs 5), adding a
@@ -60,6 +60,7 @@ pub(crate) use batch::{Batch, Operation, Outcome, Outcomes, Refusal, Unknown};
 
 use crate::engine::{Core, Role, Token};
 use crate::error::Result;
+use crate::metrics::{Groups, Sink};
 use crate::protocol::request::Response;
 
 /// An operation under way.
@@ -116,6 +117,8 @@ impl AdminRole {
 
 impl Role for AdminRole {
     type Command = Command;
+    const METRIC_GROUPS: Groups =
+        Groups { client: "admin-client-metrics", node: "admin-client-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         let Command::Run(job) = command;
@@ -151,4 +154,6 @@ impl Role for AdminRole {
         // Every operation has a caller who holds the handle; without one, the driver is stopped.
         false
     }
+
+    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
 }

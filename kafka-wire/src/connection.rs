@@ -12,6 +12,7 @@ use authentication::{Authentication, Next};
 
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::metrics::{Recent, millis};
 use crate::protocol::api_versions::{self, ApiVersionsRequest, ApiVersionsResponse};
 use crate::protocol::frame::{Split, split_frame};
 use crate::protocol::header;
@@ -44,6 +45,7 @@ pub(crate) struct Connection {
     unanswered: VecDeque<InFlight>,
     next_correlation_id: i32,
     last_used: Instant,
+    traffic: Traffic,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,30 @@ struct InFlight {
     api: ApiKey,
     version: i16,
     deadline: Instant,
+    sent_at: Instant,
+    /// From here to the answer.
+    span: tracing::Span,
+}
+
+/// What a connection has carried.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) requests: u64,
+    pub(crate) responses: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
+    /// From a request to its answer, in milliseconds.
+    pub(crate) latency: Recent,
+}
+
+impl Traffic {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.responses += other.responses;
+        self.bytes_out += other.bytes_out;
+        self.bytes_in += other.bytes_in;
+        self.latency.merge(&other.latency);
+    }
 }
 
 /// What incoming bytes led to.
@@ -119,7 +145,13 @@ impl Connection {
             unanswered: VecDeque::new(),
             next_correlation_id: 0,
             last_used: now,
+            traffic: Traffic::default(),
         }
+    }
+
+    /// What it has carried.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The dial succeeded: asks which versions the broker speaks, in `version` of that question.
@@ -232,7 +264,12 @@ impl Connection {
         let frame = header::encode_request(request, version, correlation_id, Some(&self.client_id))?;
         self.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
         self.last_used = now;
-        let sent = InFlight { correlation_id, token, api, version, deadline: now + timeout };
+        let bytes: usize = frame.iter().map(Bytes::len).sum();
+        self.traffic.requests += 1;
+        self.traffic.bytes_out += bytes as u64;
+        let span = tracing::debug_span!("request", ?api, version, correlation_id, bytes);
+        let sent =
+            InFlight { correlation_id, token, api, version, deadline: now + timeout, sent_at: now, span };
         if request.expects_response() {
             self.in_flight.push_back(sent);
         } else {
@@ -282,6 +319,10 @@ impl Connection {
             ));
         };
         let response = header::read_response(frame, request.api, request.version, request.correlation_id)?;
+        self.traffic.responses += 1;
+        self.traffic.bytes_in += frame.len() as u64 + 4;
+        self.traffic.latency.record(now, millis(now.saturating_duration_since(request.sent_at)));
+        request.span.in_scope(|| tracing::trace!(bytes = frame.len(), "answered"));
         let token = request.token;
         self.in_flight.pop_front();
         match token {

@@ -14,6 +14,7 @@ mod fetcher;
 mod group_offsets;
 mod lookup;
 mod machine;
+mod measures;
 mod membership;
 #[cfg(test)]
 mod model;

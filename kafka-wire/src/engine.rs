@@ -12,6 +12,7 @@ mod core;
 mod discovery;
 mod pool;
 mod throttle;
+mod traffic;
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ pub(crate) use discovery::read_topic;
 use crate::config::{ClientConfig, HostPort};
 pub use crate::connection::Token;
 use crate::error::{Error, Result};
+use crate::metrics::{Groups, Sink};
 use crate::protocol::request::Response;
 pub use crate::reply::Reply;
 use crate::security::Exchange;
@@ -37,6 +39,9 @@ pub struct ConnectionId(pub u64);
 pub trait Role {
     /// What the application asks for.
     type Command;
+
+    /// Where Java's client of this kind has the figures of its connections.
+    const METRIC_GROUPS: Groups;
 
     /// The application asks.
     fn handle_command(&mut self, now: Instant, command: Self::Command, core: &mut Core);
@@ -57,6 +62,9 @@ pub trait Role {
 
     /// Whether the role has finished, so that the driver may end.
     fn is_closed(&self) -> bool;
+
+    /// Gives its figures to `sink`.
+    fn measure(&self, now: Instant, sink: &mut Sink<'_>);
 }
 
 /// What the driver must do.
@@ -165,6 +173,12 @@ impl<R: Role> Engine<R> {
     /// When [`Engine::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.core.poll_timeout(), self.role.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Gives all figures, the role's and those of its connections, to `sink`.
+    pub fn measure(&self, now: Instant, sink: &mut Sink<'_>) {
+        self.role.measure(now, sink);
+        self.core.measure::<R>(now, sink);
     }
 
     /// Whether the role has finished.

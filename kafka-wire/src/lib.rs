@@ -117,6 +117,7 @@ mod error_code;
     allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
 )]
 mod group;
+pub mod metrics;
 #[cfg(feature = "net")]
 mod net;
 #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the handle fills the accumulator"))]

@@ -12,6 +12,8 @@ pub(crate) mod driver;
 pub(crate) mod http;
 mod login;
 mod producer;
+#[cfg(feature = "metrics")]
+mod publish;
 pub(crate) mod share;
 pub(crate) mod signal;
 #[cfg(feature = "tls")]

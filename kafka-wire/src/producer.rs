@@ -10,6 +10,7 @@ mod accumulator;
 mod batch;
 mod debts;
 mod interceptor;
+mod measures;
 mod partitioner;
 mod pool;
 mod receipt;

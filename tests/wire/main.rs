@@ -5,6 +5,7 @@ mod connections;
 mod consumer_groups;
 mod consumer_offsets;
 mod consumer_reads;
+mod metrics;
 mod producer_custom;
 mod producer_rig;
 mod producer_send;

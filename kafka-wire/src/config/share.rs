@@ -102,6 +102,7 @@ impl ShareConsumerConfig {
     ///
     /// # Errors
     /// `Config` without one.
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the handle asks"))]
     pub(crate) fn group(&self) -> Result<&str> {
         self.group_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| {
             Error::new(ErrorKind::Config, "read as a share consumer without a group.id")

@@ -24,6 +24,8 @@ pub struct FetchedBatch {
     ends: LogEnds,
     /// The most records of it that are handed out.
     records_max: usize,
+    /// From here to when the application lets go of it.
+    _span: tracing::Span,
 }
 
 impl FetchedBatch {
@@ -37,7 +39,8 @@ impl FetchedBatch {
             None => None,
         };
         let (base_offset, next, ends) = (step.from, step.next, step.ends);
-        Ok(Self { partition, records, base_offset, next, ends, records_max: usize::MAX })
+        let span = tracing::debug_span!("fetched_batch", %partition, base_offset, next_offset = next.offset);
+        Ok(Self { partition, records, base_offset, next, ends, records_max: usize::MAX, _span: span })
     }
 
     /// Keeps the first `count` records and gives back the step over the rest, if there is one.
@@ -63,6 +66,7 @@ impl FetchedBatch {
             next: OffsetAndEpoch { offset: -1, leader_epoch: None },
             ends: LogEnds { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 },
             records_max: 0,
+            _span: tracing::Span::none(),
         }
     }
 

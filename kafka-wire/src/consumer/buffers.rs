@@ -8,9 +8,11 @@ use foldhash::HashMap;
 use foldhash::HashMapExt as _;
 
 use super::account::{Account, Waiting};
-use super::fetched::Step;
+use super::fetched::{LogEnds, Step};
+use super::measures::{Measures, report_lags};
 use super::position::{OffsetAndEpoch, Position};
 use crate::error::Error;
+use crate::metrics::Sink;
 use crate::types::TopicPartition;
 
 /// The buffers as both sides hold them. Every critical section is a few steps long, per batch.
@@ -49,6 +51,7 @@ pub(crate) struct Buffers {
     ready: VecDeque<TopicPartition>,
     max_bytes: usize,
     account: Account,
+    measures: Measures,
     /// The machine has held back a fetch for lack of room.
     wants_room: bool,
     fatal: Option<Error>,
@@ -68,6 +71,8 @@ struct Slot {
     failed: Option<Error>,
     /// See [`Buffers::set_contact`].
     in_contact: bool,
+    /// Of the last step handed out.
+    ends: Option<LogEnds>,
 }
 
 /// A step on its way to the application.
@@ -102,6 +107,7 @@ impl Buffers {
             ready: VecDeque::new(),
             max_bytes,
             account: Account::new(),
+            measures: Measures::new(),
             wants_room: false,
             fatal: None,
             last_generation: 0,
@@ -122,6 +128,7 @@ impl Buffers {
             position: None,
             failed: None,
             in_contact: false,
+            ends: None,
         };
         self.slots.insert(partition.clone(), slot);
         generation
@@ -233,11 +240,26 @@ impl Buffers {
             self.account.subtract(&waiting, false);
             let step = waiting.step;
             let before = slot.position.replace(step.next);
+            slot.ends = Some(step.ends);
+            if let Some((records, bytes)) = step.fresh() {
+                self.measures.consumed(&partition.topic, records, bytes);
+            }
             let generation = slot.generation;
             self.mark_ready(&partition);
             return Some(Ok(Taken { partition, generation, step, before }));
         }
         None
+    }
+
+    /// What has been handed out, and what has not been yet.
+    pub(crate) fn report(&self, sink: &mut Sink<'_>) {
+        self.measures.report(sink);
+        let lags = self.slots.iter().filter_map(|(partition, slot)| {
+            let (position, ends) = (slot.position?, slot.ends?);
+            let lag = (ends.high_watermark - position.offset).max(0);
+            Some((&*partition.topic, partition.partition, lag))
+        });
+        report_lags(lags, sink);
     }
 
     /// A step that was taken could not be read: the position goes back to before it, and stays there.

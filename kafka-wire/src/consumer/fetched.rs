@@ -48,6 +48,14 @@ impl Step {
         }
     }
 
+    /// Records and bytes of its batch, unless the application has had the first of them.
+    pub(crate) fn fresh(&self) -> Option<(u64, u64)> {
+        match &self.batch {
+            Some(Content::Raw(batch)) => Some((batch.count(), batch.bytes().len() as u64)),
+            Some(Content::Open(_)) | None => None,
+        }
+    }
+
     /// Copies its batch out of the answer that it came in, so that the rest of that can go.
     pub(crate) fn detach(&mut self) {
         if let Some(Content::Raw(batch)) = &mut self.batch {

@@ -25,6 +25,7 @@ use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::GroupMembershipOperation;
+use crate::metrics::{Groups, Sink};
 use crate::protocol::request::Response;
 use crate::reply::Reply;
 use crate::time::WallClock;
@@ -457,6 +458,7 @@ impl ConsumerMachine {
 
 impl Role for ConsumerMachine {
     type Command = Command;
+    const METRIC_GROUPS: Groups = Groups { client: "consumer-metrics", node: "consumer-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         match command {
@@ -540,5 +542,9 @@ impl Role for ConsumerMachine {
 
     fn is_closed(&self) -> bool {
         self.membership.is_closed() // Otherwise it ends with its handle, which stops the driver.
+    }
+
+    fn measure(&self, _now: Instant, sink: &mut Sink<'_>) {
+        self.buffers.lock().report(sink);
     }
 }

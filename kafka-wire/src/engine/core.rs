@@ -122,6 +122,10 @@ impl Core {
         self.calls.remove(&token);
     }
 
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// What is known of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

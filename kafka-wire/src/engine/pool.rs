@@ -6,6 +6,7 @@ use std::time::Instant;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::call::Lane;
+use super::traffic::Past;
 use super::{ConnectionId, Token};
 use crate::cluster::Cluster;
 use crate::config::HostPort;
@@ -65,6 +66,7 @@ impl Default for Health {
 pub(super) struct Pool {
     pub(super) slots: BTreeMap<SlotKey, Slot>,
     pub(super) by_connection: HashMap<ConnectionId, SlotKey>,
+    pub(super) past: Past,
     health: HashMap<Endpoint, Health>,
     next_connection: u64,
 }
@@ -74,6 +76,7 @@ impl Pool {
         Self {
             slots: BTreeMap::new(),
             by_connection: HashMap::new(),
+            past: Past::default(),
             health: HashMap::new(),
             next_connection: 0,
         }
@@ -130,11 +133,14 @@ impl Pool {
     /// Takes the connection out of its slot.
     pub(super) fn unlink(&mut self, id: ConnectionId) -> Option<(SlotKey, Link)> {
         let key = self.by_connection.remove(&id)?;
-        Some((key, self.slots.get_mut(&key)?.link.take()?))
+        let link = self.slots.get_mut(&key)?.link.take()?;
+        self.past.add(key.endpoint, link.connection.traffic());
+        Some((key, link))
     }
 
     pub(super) fn next_id(&mut self) -> ConnectionId {
         self.next_connection += 1;
+        self.past.dialled += 1;
         ConnectionId(self.next_connection)
     }
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::CoordinatorKind;
 use crate::error::{ErrorCode, ErrorKind};
+use crate::metrics::{Groups, Sink};
 use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::find_coordinator_response::Coordinator;
@@ -37,6 +38,7 @@ struct Probe {
 
 impl Role for Probe {
     type Command = Ask;
+    const METRIC_GROUPS: Groups = Groups { client: "test-metrics", node: "test-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, ask: Ask, core: &mut Core) {
         ask(now, core);
@@ -55,6 +57,8 @@ impl Role for Probe {
     fn is_closed(&self) -> bool {
         false
     }
+
+    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
 }
 
 /// A request that reached the other end of a connection.

@@ -16,6 +16,8 @@ use tokio::time::Sleep;
 use super::buffers::{Buffers, ReceiveBuffer};
 use super::dial::{Dialer, Stream, late};
 use super::login::Logins;
+#[cfg(feature = "metrics")]
+use super::publish::Publisher;
 use super::signal::Signal;
 use crate::config::ClientConfig;
 use crate::engine::{ConnectionId, Engine, Output, Role, Token};
@@ -114,6 +116,8 @@ struct Driver<R: Role, F> {
     connections: BTreeMap<ConnectionId, Connection>,
     buffers: Buffers,
     timer: Pin<Box<Sleep>>,
+    #[cfg(feature = "metrics")]
+    publisher: Publisher,
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<Stream>> + Send>>;
@@ -143,6 +147,8 @@ enum Outgoing {
 
 impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
     fn new(engine: Engine<R>, feed: F, dialer: Dialer, logins: Logins, signal: Arc<Signal>) -> Self {
+        #[cfg(feature = "metrics")]
+        let publisher = Publisher::new(&engine.core().config().client_id);
         Self {
             engine,
             feed,
@@ -152,6 +158,8 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
             connections: BTreeMap::new(),
             buffers: Buffers::default(),
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            #[cfg(feature = "metrics")]
+            publisher,
         }
     }
 
@@ -182,7 +190,22 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
         let engine = &mut self.engine;
         let next = self.feed.poll(now, &mut |command| engine.handle_command(now, command));
         self.obey();
-        next
+        [next, self.publish(now)].into_iter().flatten().min()
+    }
+
+    /// Publishes the client's figures when it is time; when to do so next.
+    fn publish(&mut self, now: Instant) -> Option<Instant> {
+        #[cfg(feature = "metrics")]
+        if self.publisher.next().is_some_and(|next| next <= now) {
+            self.publisher.publish(now, |sink| self.engine.measure(now, sink));
+        }
+        #[cfg(feature = "metrics")]
+        return self.publisher.next();
+        #[cfg(not(feature = "metrics"))]
+        {
+            let _ = now;
+            None
+        }
     }
 
     /// Sets the timer; whether its time has come already.
@@ -204,6 +227,8 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
                     self.connections.insert(connection, Connection::Dialling(dial));
                 }
                 Output::Transmit { connection, chunks, confirm } => {
+                    #[cfg(feature = "metrics")]
+                    self.publisher.touch(now);
                     if let Some(Connection::Open(open)) = self.connections.get_mut(&connection) {
                         open.outgoing.extend(chunks.into_iter().map(Outgoing::Chunk));
                         open.outgoing.extend(confirm.map(Outgoing::Confirm));

@@ -14,6 +14,7 @@ use crate::cluster::{Cluster, Topic};
 use crate::config::ProducerConfig;
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Groups, Sink};
 use crate::protocol::TopicRef;
 use crate::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse, TopicRecords};
 use crate::protocol::request::{FrameBuilder, Response};
@@ -419,6 +420,7 @@ impl ProducerRole {
 
 impl Role for ProducerRole {
     type Command = Command;
+    const METRIC_GROUPS: Groups = Groups { client: "producer-metrics", node: "producer-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         // What comes after a commit belongs to the next transaction, which nobody may write to before the
@@ -456,6 +458,10 @@ impl Role for ProducerRole {
 
     fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    fn measure(&self, now: Instant, sink: &mut Sink<'_>) {
+        self.sender.measures().report(now, sink);
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::batch::Batch;
+use super::measures::Measures;
 use super::verdict::{Verdict, fenced, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::record::SealedBatch;
@@ -131,6 +132,7 @@ pub(crate) struct Sender {
     failure: Option<Error>,
     /// Set while nothing is tried again: why.
     giving_up: Option<Error>,
+    measures: Measures,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl Sender {
             is_metadata_stale: false,
             failure: None,
             giving_up: None,
+            measures: Measures::default(),
         }
     }
 
@@ -186,6 +189,7 @@ impl Sender {
             has_failed: false,
             possibly_written: false,
             last_error: None,
+            span: tracing::Span::none(),
         });
         self.look_at(place);
     }
@@ -294,6 +298,10 @@ impl Sender {
         })
     }
 
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.measures
+    }
+
     /// A request to `broker` with a batch of each partition whose turn it is, as many as it holds.
     fn fill(
         &mut self,
@@ -304,7 +312,7 @@ impl Sender {
         let id = CallId(self.next_call);
         let mut turns = self.ready.remove(&broker)?;
         let (mut batches, mut places, mut more) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut records) = (0, 0);
         while let Some(place) = turns.pop_front() {
             let queue = &mut self.queues[place];
             queue.is_listed = false;
@@ -325,6 +333,11 @@ impl Sender {
                 continue;
             }
             bytes += size;
+            let entry = &queue.entries[index];
+            records += entry.batch.records.records();
+            if entry.attempts == 0 && !entry.has_failed {
+                self.measures.sent(now, &entry.batch);
+            }
             batches.push(queue.put_on_wire(index, id, broker));
             places.push(place);
             if queue.sendable(now, self.config.max_in_flight).is_some() {
@@ -339,6 +352,7 @@ impl Sender {
         if batches.is_empty() {
             return None;
         }
+        self.measures.requested(now, records);
         self.next_call += 1;
         *self.in_flight.entry(broker).or_default() += 1;
         self.calls.insert(id, OnWire { broker, queues: places });
@@ -387,6 +401,7 @@ impl Sender {
                 queue.is_acquainted |= stamp.is_some_and(|stamp| queue.identity == Some(stamp.identity));
                 if let Some(entry) = queue.entries.remove(index) {
                     self.unsettled -= 1;
+                    entry.span.in_scope(|| tracing::trace!(base_offset, "written"));
                     entry.batch.succeed(base_offset, append_time_ms);
                 }
             }
@@ -427,6 +442,7 @@ impl Sender {
         }
         let Some(Entry { batch, stamp, last_error, .. }) = queue.entries.remove(index) else { return };
         tracing::debug!(partition = %queue.partition, %error, "a batch is split");
+        self.measures.split();
         let entry = |batch, stamp| Entry {
             batch,
             stamp,
@@ -436,6 +452,7 @@ impl Sender {
             has_failed: true,
             possibly_written: false,
             last_error: last_error.clone(),
+            span: tracing::Span::none(),
         };
         let (front, back) = batch.split();
         let Some(back) = back else {
@@ -456,6 +473,7 @@ impl Sender {
         tracing::debug!(partition = %queue.partition, %error, "a batch is to be sent again");
         queue.entries[index].has_failed = true;
         queue.entries[index].last_error = Some(error);
+        self.measures.retried(queue.entries[index].batch.records.records());
         // One failure of several batches on the wire is one reason to wait.
         if index == 0 || queue.not_before.is_none_or(|time| time <= now) {
             queue.failures = queue.failures.saturating_add(1);
@@ -474,6 +492,7 @@ impl Sender {
         let error = error.with_partition(queue.partition.clone()).with_api("Produce");
         queue.forget_sequence(index, &entry);
         self.failure.get_or_insert_with(|| error.clone());
+        self.measures.failed(entry.batch.records.records());
         entry.batch.fail(error);
     }
 

@@ -124,6 +124,11 @@ impl RawBatch {
         &self.bytes
     }
 
+    /// How many records its header says are in it; a batch of an old format counts as one until it is opened.
+    pub(crate) fn count(&self) -> u64 {
+        u64::try_from(self.header.count).unwrap_or_default()
+    }
+
     /// Copies the batch out of the memory that it shares with the answer that it came in.
     pub(crate) fn detach(&mut self) {
         self.bytes = Bytes::copy_from_slice(&self.bytes);

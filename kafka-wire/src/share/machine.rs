@@ -16,6 +16,7 @@ use super::session::{Flight, FlightKind, Session, Slot, by_topic, topics};
 use crate::config::{AcquireMode, ShareConsumerConfig};
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::metrics::{Groups, Sink};
 use crate::protocol::request::Response;
 use crate::protocol::share::{
     AcknowledgementBatch, ShareAcknowledgeRequest, ShareFetchRequest, ShareSession,
@@ -337,6 +338,7 @@ impl ShareMachine {
 
 impl Role for ShareMachine {
     type Command = Command;
+    const METRIC_GROUPS: Groups = Groups { client: "consumer-metrics", node: "consumer-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         match command {
@@ -391,4 +393,6 @@ impl Role for ShareMachine {
     fn is_closed(&self) -> bool {
         self.is_closed
     }
+
+    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
 }

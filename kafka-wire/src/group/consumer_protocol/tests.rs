@@ -8,6 +8,7 @@ use super::*;
 use crate::config::ClientConfig;
 use crate::engine::{ConnectionId, Engine, Output, Role};
 use crate::error::ErrorCode;
+use crate::metrics::{Groups, Sink};
 use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
@@ -30,6 +31,7 @@ struct Harness(ConsumerMember);
 
 impl Role for Harness {
     type Command = Ask;
+    const METRIC_GROUPS: Groups = Groups { client: "test-metrics", node: "test-node-metrics" };
 
     fn handle_command(&mut self, now: Instant, ask: Ask, core: &mut Core) {
         ask(&mut self.0, now, core);
@@ -50,6 +52,8 @@ impl Role for Harness {
     fn is_closed(&self) -> bool {
         false
     }
+
+    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
 }
 
 struct World {

@@ -42,6 +42,8 @@ pub(super) struct Entry {
     /// The fate of an earlier attempt is unknown.
     pub(super) possibly_written: bool,
     pub(super) last_error: Option<Error>,
+    /// From the first request to the fate.
+    pub(super) span: tracing::Span,
 }
 
 impl Queue {
@@ -102,6 +104,10 @@ impl Queue {
         self.broker = broker;
         let entry = &mut self.entries[index];
         entry.call = Some(call);
+        if entry.attempts == 0 {
+            let (records, bytes) = (entry.batch.records.records(), entry.batch.records.size_bytes());
+            entry.span = tracing::debug_span!("produce_batch", partition = %self.partition, records, bytes);
+        }
         entry.attempts = entry.attempts.saturating_add(1);
         StampedBatch {
             partition: self.partition.clone(),
