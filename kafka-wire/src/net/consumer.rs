@@ -197,7 +197,7 @@ impl Consumer {
         self.mailbox.send(Command::Pause(resumed, false))
     }
 
-    /// The next batch with records, or one without any after `timeout`.
+    /// The next batch with records, at most `max.poll.records` of them, or one without any after `timeout`.
     ///
     /// # Errors
     /// What stopped a partition: `DataLoss` when the position is gone and `auto.offset.reset` is `none`,

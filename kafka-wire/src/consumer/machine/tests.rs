@@ -322,7 +322,8 @@ impl World {
             let ends = answer.high_watermark + answer.last_stable_offset;
             let news = session.told.insert(wanted.partition, ends) != Some(ends);
             let records = answer.records.as_ref().is_some_and(|records| !records.is_empty());
-            if news || records || answer.error_code != 0 || answer.diverging_epoch.end_offset >= 0 {
+            let moves = answer.diverging_epoch.end_offset >= 0 || answer.preferred_read_replica.0 >= 0;
+            if news || records || answer.error_code != 0 || moves {
                 data.push(answer);
             }
         }
@@ -354,7 +355,9 @@ impl World {
                 return answer.with_error_code(1);
             }
             Some((follower, _)) if follower == node => {}
-            Some((follower, _)) if part.leader == node && says_its_rack => {
+            Some((follower, reached))
+                if part.leader == node && says_its_rack && wanted.fetch_offset <= reached =>
+            {
                 return answer
                     .with_high_watermark(part.log.high_watermark())
                     .with_last_stable_offset(part.log.last_stable_offset())
@@ -461,6 +464,7 @@ impl World {
     fn move_leader(&mut self, number: usize) {
         let part = &mut self.parts[number];
         part.leader = 1 + part.leader % NODES;
+        part.follower = None;
         part.log.apply(&Event::NewLeader);
     }
 }
@@ -478,6 +482,8 @@ enum Act {
     Damage(u16),
     Pause(u8, bool),
     SeekBack(u8),
+    /// The other node is in the client's rack; it may lag behind by so much.
+    Follow(u8, u8),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -493,6 +499,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (0..400u16).prop_map(Act::Damage),
         2 => (part(), any::<bool>()).prop_map(|(part, paused)| Act::Pause(part, paused)),
         1 => part().prop_map(Act::SeekBack),
+        1 => (part(), 0..4u8).prop_map(|(part, lag)| Act::Follow(part, lag)),
     ];
     proptest::collection::vec(act, 0..120)
 }
@@ -509,6 +516,10 @@ impl World {
                 if !matches!(event, Event::NewLeader) {
                     self.parts[usize::from(part)].log.apply(&event);
                 }
+            }
+            Act::Follow(number, lag) => {
+                let part = &mut self.parts[usize::from(number)];
+                part.follower = Some((1 + part.leader % NODES, part.log.high_watermark() - i64::from(lag)));
             }
             Act::MoveLeader(part) => self.move_leader(part.into()),
             Act::Disconnect => self.disconnect_all(),
@@ -545,10 +556,14 @@ proptest! {
         acts in acts(),
         committed: bool,
         keeps_sessions: bool,
+        has_rack: bool,
         fetch_version in prop_oneof![Just(6), Just(11), Just(12), Just(13), Just(17)],
     ) {
         let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
-        let mut world = World::new(|config| config.isolation = isolation);
+        let mut world = World::new(|config| {
+            config.isolation = isolation;
+            config.client_rack = has_rack.then(|| "r".to_owned());
+        });
         world.keeps_sessions = keeps_sessions && fetch_version >= 7;
         world.fetch_version = fetch_version;
         world.assign_all(Position::Beginning);

@@ -321,8 +321,8 @@ impl Consumer {
     }
 
     /// Ends the consumer: commits what was polled (with `enable.auto.commit`), lets the listener
-    /// [know](RebalanceListener::revoked), waits for commits, and leaves the group, so that others go on at once.
-    /// Within 30 s.
+    /// [know](RebalanceListener::revoked), waits for commits, leaves the group, so that others go on at once, and
+    /// gives the fetch sessions back that brokers keep for it. Within 30 s.
     ///
     /// A consumer that is dropped leaves, too, but commits nothing more, calls no listener, and waits for 500 ms at
     /// most.
