@@ -7,6 +7,7 @@ mod clients;
 mod consumer_faults;
 mod consumer_protocol;
 mod embedded;
+mod embedded_admin;
 mod exactly_once;
 mod foreign;
 mod harness;

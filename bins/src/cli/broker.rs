@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tidewater_broker::{EmbeddedBroker, Options as BrokerOptions};
+use tidewater_broker::{AuthorizerOptions, EmbeddedBroker, Options as BrokerOptions, SaslOptions, TlsOptions};
 
 use super::common::{Failure, Result, Stop, block_on};
 
@@ -20,6 +20,21 @@ pub(super) struct Options {
     /// Keep the data in this folder, to go on from there; by default it is in memory.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Speak TLS with this certificate, followed by those that signed it (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Ask clients for a certificate that is signed by one of these (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_client_authorities: Option<PathBuf>,
+    /// Let clients log in (SASL PLAIN, SCRAM) as one of the users in this file, with a line NAME:PASSWORD for each.
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// Who may do everything, while all others may do what access control lists allow; may be repeated.
+    #[arg(long, value_name = "USER")]
+    super_user: Vec<String>,
     /// A topic to create where it does not exist; may be repeated.
     #[arg(long, value_name = "NAME:PARTITIONS", value_parser = topic)]
     topic: Vec<(String, i32)>,
@@ -35,10 +50,16 @@ fn topic(text: &str) -> Result<(String, i32), String> {
 
 /// Serves until it is asked to end.
 pub(super) fn run(options: Options) -> Result<()> {
-    let mut settings = BrokerOptions { nodes: options.nodes, listen: options.listen, ..Default::default() };
+    let mut settings = BrokerOptions { nodes: options.nodes, listen: options.listen.clone(), ..Default::default() };
     settings.data.clone_from(&options.data);
     for (name, partitions) in &options.topic {
         settings = settings.with_topic(name, *partitions);
+    }
+    settings.tls = tls(&options)?;
+    settings.sasl = options.users.as_deref().map(users).transpose()?;
+    if !options.super_user.is_empty() {
+        let super_users = options.super_user.iter().map(|user| format!("User:{user}")).collect();
+        settings.authorizer = Some(AuthorizerOptions { super_users, ..Default::default() });
     }
     block_on(async {
         let mut stop = Stop::listen()?;
@@ -49,6 +70,30 @@ pub(super) fn run(options: Options) -> Result<()> {
         broker.stop();
         Ok(())
     })
+}
+
+fn tls(options: &Options) -> Result<Option<TlsOptions>> {
+    let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) else { return Ok(None) };
+    let tls = TlsOptions::from_files(certificate, key).map_err(Failure::usage)?;
+    match &options.tls_client_authorities {
+        Some(authorities) => tls.with_client_authorities(authorities).map(Some).map_err(Failure::usage),
+        None => Ok(Some(tls)),
+    }
+}
+
+fn users(file: &Path) -> Result<SaslOptions> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format_args!("read the users in {name}: {error}")))?;
+    let mut sasl = SaslOptions::default();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let user = line.split_once(':').filter(|(user, password)| !user.is_empty() && !password.is_empty());
+        // The line is not shown: it may hold a password.
+        let (user, password) =
+            user.ok_or_else(|| Failure::usage(format_args!("{name}, line {number}: expected NAME:PASSWORD")))?;
+        sasl = sasl.with_user(user, password);
+    }
+    Ok(sasl)
 }
 
 /// The first line is for programs; the rest is what to do next.

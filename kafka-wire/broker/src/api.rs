@@ -65,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) api: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    /// A fault rule wants the records of the answer damaged.
+    pub(crate) corrupts_records: bool,
     /// An error that a fault rule asks for.
     pub(crate) injected: Option<Injected>,
 }
@@ -141,7 +143,7 @@ pub(crate) enum Answer {
 
 /// Carries out a request.
 pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: ReceivedRequest) -> Answer {
-    if !versions::is_served(request.api, request.version) {
+    if !versions::is_served(cluster, request.api, request.version) {
         return versions::refuse(cluster, context);
     }
     match request.api {

@@ -27,7 +27,7 @@ use crate::authorizer::Authorizer;
 use crate::batch::end_marker;
 use crate::config_table::Table;
 use crate::error::{Failure, fail};
-use crate::faults::{Action, Fault, Faults};
+use crate::faults::{Action, Asked, Fault, Faults};
 use crate::features::Features;
 use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) is_up: bool,
+    /// Whether it hangs: connections stay, and nothing is answered.
+    pub(crate) is_paused: bool,
     /// Whether the cluster counts on it, up or not.
     pub(crate) is_registered: bool,
 }
@@ -143,6 +145,10 @@ pub struct Cluster {
     /// Reassignments that are held, with the nodes that partitions are to have; not kept across a restart.
     pub(crate) reassignments: BTreeMap<(String, i32), Vec<i32>>,
     holds_reassignments: bool,
+    /// APIs that are served in other versions than by default, or not at all.
+    pub(crate) api_versions: BTreeMap<i16, Option<(i16, i16)>>,
+    /// How many requests came in, by API.
+    requests: BTreeMap<i16, u64>,
     /// How many facts were written down since the start.
     pub(crate) facts_recorded: i64,
     /// Coordinators that were moved, by key type and key.
@@ -252,6 +258,9 @@ impl Cluster {
     fn receive(&mut self, now: Now, connection: ConnectionId, frame: Bytes, judge: bool) {
         let Some(from) = self.connections.get(&connection) else { return };
         let node = from.node;
+        if self.is_paused(node) {
+            return self.park(connection, None, Wait::Request(frame));
+        }
         if let Some(until) = self.muted_until(now, connection) {
             return self.park(connection, Some(until), Wait::Request(frame));
         }
@@ -262,13 +271,15 @@ impl Cluster {
                 return self.close(connection);
             }
         };
+        *self.requests.entry(request.api as i16).or_default() += u64::from(judge);
         if !self.may_ask(now, connection, request.api) {
             tracing::info!(api = ?request.api, node, "a client that is not known (any more) is closed");
             return self.close(connection);
         }
         let fault = if judge && !self.faults.is_empty() {
             let names = if self.faults.need_names() { api::named(self, &request) } else { Vec::new() };
-            self.faults.judge(node, request.api, &names)
+            let client_id = request.client_id.as_deref();
+            self.faults.judge(Asked { node, api: request.api, client_id }, &names)
         } else {
             None
         };
@@ -285,7 +296,18 @@ impl Cluster {
             }
             _ => {}
         }
-        let Some(context) = self.context(now, connection, &request, injected) else { return };
+        let Some(mut context) = self.context(now, connection, &request, injected) else { return };
+        let action = match action {
+            Some(Action::Throttle(pause)) => {
+                self.throttle(&context, pause);
+                None
+            }
+            Some(Action::CorruptRecords) => {
+                context.corrupts_records = true;
+                None
+            }
+            action => action,
+        };
         let answer = api::handle(self, &context, request);
         self.deliver(now, &context, answer, action);
     }
@@ -318,6 +340,9 @@ impl Cluster {
             },
         };
         self.begin_pause(now, context, frame.as_deref_mut().unwrap_or_default());
+        if action == Some(Action::Corrupt) {
+            connection::corrupt(frame.as_deref_mut().unwrap_or_default());
+        }
         match action {
             Some(Action::ApplyThenDisconnect) => self.close(connection),
             Some(Action::ApplyThenDelay(delay)) => {
@@ -332,6 +357,9 @@ impl Cluster {
     }
 
     fn send(&mut self, connection: ConnectionId, frame: Option<Vec<Bytes>>) {
+        if self.connections.get(&connection).is_some_and(|from| self.is_paused(from.node)) {
+            return self.park(connection, None, Wait::Answer(frame));
+        }
         self.output.push_back(match frame {
             Some(frame) => Output::Send { connection, frame },
             None => Output::Continue { connection },

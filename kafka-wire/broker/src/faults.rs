@@ -20,6 +20,14 @@ pub enum Action {
     ApplyThenDelay(Duration),
     /// It is not applied and never answered; the connection stays open.
     Ignore,
+    /// It is applied, and one byte in the middle of its answer is another.
+    Corrupt,
+    /// A Fetch is answered with records of which the last byte is another, so that their checksum is wrong. Answers
+    /// without records stay as they are.
+    CorruptRecords,
+    /// It is applied, and its answer asks for this pause (`throttle_time_ms`), during which the broker handles nothing
+    /// on that connection (KIP-219).
+    Throttle(Duration),
 }
 
 /// Which requests a fault hits, and how often.
@@ -41,6 +49,7 @@ pub struct Rule {
     action: Action,
     api: Option<ApiKey>,
     node: Option<i32>,
+    client_id: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
     skip: u64,
@@ -50,7 +59,16 @@ pub struct Rule {
 impl Rule {
     /// A rule that hits every request with `action`.
     pub fn new(action: Action) -> Self {
-        Self { action, api: None, node: None, topic: None, partition: None, skip: 0, times: None }
+        Self {
+            action,
+            api: None,
+            node: None,
+            client_id: None,
+            topic: None,
+            partition: None,
+            skip: 0,
+            times: None,
+        }
     }
 
     /// Only requests of this API.
@@ -64,6 +82,13 @@ impl Rule {
     #[must_use]
     pub fn node(mut self, node: i32) -> Self {
         self.node = Some(node);
+        self
+    }
+
+    /// Only requests of clients with this `client.id`.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = Some(client_id.into());
         self
     }
 
@@ -101,15 +126,24 @@ impl Rule {
         self.topic.is_some()
     }
 
-    fn matches(&self, node: i32, api: ApiKey, named: &[(String, i32)]) -> bool {
-        self.api.is_none_or(|wanted| wanted == api)
-            && self.node.is_none_or(|wanted| wanted == node)
+    fn matches(&self, asked: Asked<'_>, named: &[(String, i32)]) -> bool {
+        self.api.is_none_or(|wanted| wanted == asked.api)
+            && self.node.is_none_or(|wanted| wanted == asked.node)
+            && self.client_id.as_ref().is_none_or(|wanted| Some(wanted.as_str()) == asked.client_id)
             && self.topic.as_ref().is_none_or(|topic| {
                 named.iter().any(|(name, index)| {
                     name == topic && self.partition.is_none_or(|partition| partition == *index)
                 })
             })
     }
+}
+
+/// A request, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) node: i32,
+    pub(crate) api: ApiKey,
+    pub(crate) client_id: Option<&'a str>,
 }
 
 /// A rule that was added.
@@ -185,9 +219,9 @@ impl Faults {
     }
 
     /// Judges a request that names these partitions.
-    pub(crate) fn judge(&mut self, node: i32, api: ApiKey, named: &[(String, i32)]) -> Option<Fault> {
+    pub(crate) fn judge(&mut self, asked: Asked<'_>, named: &[(String, i32)]) -> Option<Fault> {
         for active in &mut self.rules {
-            if !active.rule.matches(node, api, named) {
+            if !active.rule.matches(asked, named) {
                 continue;
             }
             active.seen += 1;
@@ -216,13 +250,17 @@ mod tests {
     fn a_rule_hits_what_it_names_as_often_as_it_says() {
         let mut faults = Faults::default();
         let rule =
-            Rule::new(Action::Disconnect).api(ApiKey::Produce).node(1).partition("t", 2).skip(1).times(2);
+            Rule::new(Action::Disconnect).api(ApiKey::Produce).node(1).client_id("c").partition("t", 2).skip(1).times(2);
         let id = faults.add(rule);
         let named = [("t".to_owned(), 2)];
-        assert!(faults.judge(1, ApiKey::Fetch, &named).is_none());
-        assert!(faults.judge(0, ApiKey::Produce, &named).is_none());
-        assert!(faults.judge(1, ApiKey::Produce, &[("t".to_owned(), 1)]).is_none());
-        let hits: Vec<bool> = (0..5).map(|_| faults.judge(1, ApiKey::Produce, &named).is_some()).collect();
+        let asked = |node, api| Asked { node, api, client_id: Some("c") };
+        assert!(faults.judge(asked(1, ApiKey::Fetch), &named).is_none());
+        assert!(faults.judge(asked(0, ApiKey::Produce), &named).is_none());
+        assert!(faults.judge(asked(1, ApiKey::Produce), &[("t".to_owned(), 1)]).is_none());
+        let other = Asked { client_id: None, ..asked(1, ApiKey::Produce) };
+        assert!(faults.judge(other, &named).is_none());
+        let hits: Vec<bool> =
+            (0..5).map(|_| faults.judge(asked(1, ApiKey::Produce), &named).is_some()).collect();
         assert_eq!(hits, [false, true, true, false, false]);
         assert_eq!(faults.hits(id), 2);
         faults.remove(id);

@@ -228,6 +228,11 @@ impl Producers {
         self.aborted.range(from..).map(|(_, aborted)| *aborted).filter(|a| a.first_offset < to).collect()
     }
 
+    /// Forgets who has no transaction open.
+    pub(crate) fn forget_idle(&mut self) {
+        self.known.retain(|_, producer| producer.transaction_start.is_some());
+    }
+
     /// Drops what only concerns offsets below `start`.
     pub(crate) fn forget_before(&mut self, start: i64) {
         self.aborted = self.aborted.split_off(&start);

@@ -432,6 +432,13 @@ impl Transactions {
         }
     }
 
+    /// Makes the markers of all that is prepared due.
+    pub(crate) fn hasten(&mut self, now: Instant) {
+        for transaction in self.by_id.values_mut().filter(|transaction| transaction.state.is_prepared()) {
+            transaction.deadline = Some(now);
+        }
+    }
+
     /// When something is due next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.by_id.values().filter_map(|transaction| transaction.deadline).min()

@@ -323,11 +323,25 @@ fn read<'a>(
             }
             fetched.bytes = slice.bytes;
             fetched.records = slice.chunks;
+            if context.corrupts_records {
+                damage(&mut fetched.records);
+            }
             fetched
         }
         Err(error) => {
             tracing::error!(%error, partition = wanted.partition, "a partition cannot be read");
             Fetched { error_code: ErrorCode::KAFKA_STORAGE_ERROR.code(), ..fetched }
         }
+    }
+}
+
+/// Makes the last byte another, under a checksum that stays.
+fn damage(records: &mut [Bytes]) {
+    if let Some(last) = records.last_mut() {
+        let mut copy = last.to_vec();
+        if let Some(byte) = copy.last_mut() {
+            *byte = !*byte;
+        }
+        *last = Bytes::from(copy);
     }
 }

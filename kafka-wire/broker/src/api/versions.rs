@@ -83,8 +83,23 @@ const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteShareGroupOffsets, 0, 0),
 ];
 
-pub(super) fn is_served(api: ApiKey, version: i16) -> bool {
-    SERVED.iter().any(|&(served, first, last)| served == api && (first..=last).contains(&version))
+/// The versions of an API that are served now.
+fn versions_of(cluster: &Cluster, &(api, first, last): &(ApiKey, i16, i16)) -> Option<(i16, i16)> {
+    match cluster.api_versions.get(&(api as i16)) {
+        None => Some((first, last)),
+        Some(None) => None,
+        Some(&Some((lowest, highest))) => {
+            let narrowed = (first.max(lowest), last.min(highest));
+            (narrowed.0 <= narrowed.1).then_some(narrowed)
+        }
+    }
+}
+
+pub(super) fn is_served(cluster: &Cluster, api: ApiKey, version: i16) -> bool {
+    let served = SERVED.iter().filter(|(served, _, _)| *served == api);
+    served
+        .filter_map(|it| versions_of(cluster, it))
+        .any(|(first, last)| (first..=last).contains(&version))
 }
 
 /// Answers a request in a version that is not served: only ApiVersions has an answer for that, in version 0.
@@ -114,9 +129,12 @@ pub(super) fn handle(cluster: &mut Cluster, context: &Context, _: ApiVersionsReq
 }
 
 fn answer(cluster: &Cluster) -> ApiVersionsResponse {
-    let apis = SERVED.iter().map(|&(api, first, last)| {
-        let first = if api == ApiKey::Produce { 0 } else { first };
-        ApiVersion::default().with_api_key(api as i16).with_min_version(first).with_max_version(last)
+    let apis = SERVED.iter().filter_map(|served| {
+        let (first, last) = versions_of(cluster, served)?;
+        let is_old_produce = served.0 == ApiKey::Produce && first == served.1;
+        let first = if is_old_produce { 0 } else { first };
+        let api = ApiVersion::default().with_api_key(served.0 as i16);
+        Some(api.with_min_version(first).with_max_version(last))
     });
     let features = features::SUPPORTED.iter().map(|feature| (feature, cluster.features.level(feature)));
     ApiVersionsResponse::default()

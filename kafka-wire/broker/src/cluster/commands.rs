@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Cluster, Now, Output};
+use kafka_wire::protocol::messages::ApiKey;
+
+use super::{Cluster, ConnectionId, Now, Output, Parked, Wait};
 use crate::authorizer::Acl;
 use crate::faults::{Rule, RuleId};
 use crate::setting::Setting;
@@ -135,6 +138,76 @@ impl Cluster {
     /// Deletes a partition's records below `offset`.
     pub fn delete_records(&mut self, now: Now, topic: &str, partition: i32, offset: i64) {
         self.delete_before(topic, partition, offset);
+        self.settle(now);
+    }
+
+    /// Lets a node hang, as under SIGSTOP: it takes connections and requests, and answers nothing until
+    /// [`Cluster::resume_node`]. What it leads and coordinates stays with it.
+    pub fn pause_node(&mut self, node: i32) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.is_paused = true;
+        }
+    }
+
+    /// Lets a paused node go on: it handles and answers what has come in the meantime.
+    pub fn resume_node(&mut self, now: Now, node: i32) {
+        let Some(resumed) = self.nodes.get_mut(&node) else { return };
+        resumed.is_paused = false;
+        let here = |connection: &ConnectionId| self.connections.get(connection).is_some_and(|it| it.node == node);
+        let held = |parked: &Parked| {
+            parked.until.is_none() && matches!(parked.wait, Wait::Request(_) | Wait::Answer(_))
+        };
+        let waiting: Vec<ConnectionId> = self
+            .parked
+            .iter()
+            .filter(|(connection, parked)| here(connection) && held(parked))
+            .map(|(&connection, _)| connection)
+            .collect();
+        for connection in waiting {
+            match self.parked.remove(&connection).map(|parked| parked.wait) {
+                Some(Wait::Request(frame)) => self.receive(now, connection, frame, true),
+                Some(Wait::Answer(frame)) => self.send(connection, frame),
+                _ => {}
+            }
+        }
+        self.settle(now);
+    }
+
+    pub(super) fn is_paused(&self, node: i32) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.is_paused)
+    }
+
+    /// Serves an API only in these of its versions, or, without any, not at all, as an older broker does.
+    ///
+    /// ```
+    /// # use tidewater_broker::{ApiKey, EmbeddedBroker, Options};
+    /// let broker = EmbeddedBroker::start(Options::default())?;
+    /// broker.control(|cluster, _| cluster.set_api_versions(ApiKey::Produce, Some(3..=9)));
+    /// broker.control(|cluster, _| cluster.set_api_versions(ApiKey::DescribeTopicPartitions, None));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_api_versions(&mut self, api: ApiKey, versions: Option<RangeInclusive<i16>>) {
+        self.api_versions.insert(api as i16, versions.map(|versions| (*versions.start(), *versions.end())));
+    }
+
+    /// How many requests of an API came in, answered or not.
+    pub fn requests(&self, api: ApiKey) -> u64 {
+        self.requests.get(&(api as i16)).copied().unwrap_or(0)
+    }
+
+    /// Lets a partition forget the producers that have no transaction open there, as after
+    /// `producer.id.expiration.ms`: their next batch may have any sequence, and a repeated one is a new one.
+    pub fn forget_producers(&mut self, topic: &str, partition: i32) {
+        if let Some(partition) = self.topics.partition_mut(topic, partition) {
+            partition.log.producers.forget_idle();
+        }
+    }
+
+    /// Writes the markers of all transactions that are prepared, and of later ones at once (see
+    /// [`Cluster::set_marker_delay`]).
+    pub fn release_markers(&mut self, now: Now) {
+        self.transactions.set_marker_delay(Duration::ZERO);
+        self.transactions.hasten(now.instant);
         self.settle(now);
     }
 

@@ -81,6 +81,7 @@ impl Cluster {
             api: request.api,
             version: request.version,
             correlation_id: request.correlation_id,
+            corrupts_records: false,
             injected,
         })
     }
@@ -126,6 +127,23 @@ const LENGTH_AND_ID_BYTES: usize = 8;
 /// A pause as answers tell it.
 pub(crate) fn millis(pause: Duration) -> i32 {
     i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// Changes a byte in the middle of an answer's body.
+pub(super) fn corrupt(frame: &mut [Bytes]) {
+    let bytes: usize = frame.iter().map(Bytes::len).sum();
+    let at = LENGTH_AND_ID_BYTES + bytes.saturating_sub(LENGTH_AND_ID_BYTES) / 2;
+    let mut left = at;
+    let there = frame.iter().find_map(|piece| match piece.get(left) {
+        Some(byte) => Some(*byte),
+        None => {
+            left -= piece.len();
+            None
+        }
+    });
+    if let Some(byte) = there {
+        overwrite(frame, at, &[!byte]);
+    }
 }
 
 /// Puts other bytes into a frame that comes in pieces.

@@ -69,7 +69,7 @@ impl Cluster {
     }
 
     fn empty(now: Now, options: Options, seed: u64) -> Self {
-        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true, is_registered: true };
+        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true, is_paused: false, is_registered: true };
         let nodes = options.nodes.max(1);
         Self {
             cluster_id: format!("tidewater-{:016x}", mix(seed)),
@@ -88,6 +88,8 @@ impl Cluster {
             features: Features::new(options.transaction_version),
             reassignments: BTreeMap::new(),
             holds_reassignments: false,
+            api_versions: BTreeMap::new(),
+            requests: BTreeMap::new(),
             facts_recorded: 0,
             coordinators: BTreeMap::new(),
             connections: BTreeMap::new(),

@@ -104,3 +104,97 @@ fn a_stopped_node_leads_and_coordinates_nothing() {
     it.cluster.start_node(1);
     assert_eq!(it.call(12, MetadataRequest::default().with_topics(None)).brokers.len(), 2);
 }
+
+#[test]
+fn an_answer_can_be_damaged_and_records_can_under_their_checksum() {
+    let mut it = Harness::new(Options::default());
+    assert!(matches!(produce(&mut it, "a"), Outcome::Answered(_)));
+    it.cluster.add_rule(Rule::new(Action::CorruptRecords).api(ApiKey::Fetch).times(1));
+    let damaged = it.fetch(0, 0, false);
+    let batch = kafka_wire::record::batches(damaged.records.unwrap()).next().unwrap().unwrap();
+    assert_eq!(damaged.error_code, 0);
+    assert!(batch.verify_crc().is_err());
+    assert_eq!(log(&mut it), ["a"], "only the answer was");
+
+    let ask = |it: &mut Harness| match it.send(0, 4, ApiVersionsRequest::default()) {
+        Outcome::Answered(response) => response.body,
+        other => panic!("{other:?}"),
+    };
+    let whole = ask(&mut it);
+    it.cluster.add_rule(Rule::new(Action::Corrupt).api(ApiKey::ApiVersions).times(1));
+    let damaged = ask(&mut it);
+    let differences = whole.iter().zip(&damaged).filter(|(a, b)| a != b).count();
+    assert_eq!((whole.len() == damaged.len(), differences), (true, 1));
+}
+
+#[test]
+fn any_answer_can_ask_for_a_pause() {
+    let mut it = Harness::new(Options::default());
+    let pause = Duration::from_secs(3);
+    it.cluster.add_rule(Rule::new(Action::Throttle(pause)).client_id("test").times(2));
+    let request = || MetadataRequest::default().with_topics(None);
+    assert_eq!(it.call(12, request()).throttle_time_ms, 3_000);
+    assert!(matches!(it.send_again(12, request()), Outcome::Waiting));
+    it.advance(pause);
+    assert!(matches!(it.outcome(), Outcome::Answered(_)));
+    it.cluster.add_rule(Rule::new(Action::Throttle(pause)).client_id("another"));
+    assert_eq!(it.call(12, request()).throttle_time_ms, 0);
+}
+
+#[test]
+fn a_paused_node_answers_when_it_goes_on() {
+    let mut it = Harness::new(Options { nodes: 2, ..Options::default() });
+    it.cluster.pause_node(0);
+    assert!(matches!(produce(&mut it, "a"), Outcome::Waiting));
+    it.advance(Duration::from_secs(60));
+    assert!(matches!(it.outcome(), Outcome::Waiting));
+    let metadata = it.call_node(1, 12, MetadataRequest::default().with_topics(None));
+    assert_eq!(metadata.brokers.len(), 2, "it is there, it only hangs");
+    assert!(matches!(produce(&mut it, "b"), Outcome::Waiting));
+    it.cluster.resume_node(it.now, 0);
+    assert!(matches!(it.outcome(), Outcome::Answered(_)));
+    assert_eq!(log(&mut it), ["a", "b"]);
+}
+
+#[test]
+fn versions_can_be_those_of_an_older_broker() {
+    let mut it = Harness::new(Options::default());
+    it.cluster.set_api_versions(ApiKey::Produce, Some(0..=9));
+    it.cluster.set_api_versions(ApiKey::DescribeCluster, None);
+    let served = it.call(4, ApiVersionsRequest::default()).api_keys;
+    let range = |api: ApiKey| {
+        let found = served.iter().find(|it| it.api_key == api as i16);
+        found.map(|it| (it.min_version, it.max_version))
+    };
+    assert_eq!((range(ApiKey::Produce), range(ApiKey::DescribeCluster)), (Some((0, 9)), None));
+    let id = it.topic_id();
+    let request = produce_request(13, id, 0, batch(&["a"], None, false), None);
+    assert!(matches!(it.send(0, 13, request), Outcome::Closed));
+    assert!(matches!(produce(&mut it, "a"), Outcome::Answered(_)));
+    assert_eq!(it.cluster.requests(ApiKey::Produce), 2, "the refused one counts");
+}
+
+#[test]
+fn a_forgotten_producer_may_go_on_anywhere() {
+    let mut it = Harness::new(Options::default());
+    let producer = kafka_wire::ProducerIdentity { id: 7, epoch: 0 };
+    let write = |it: &mut Harness, sequence| {
+        it.produce(9, 0, batch(&["a"], Some((producer, sequence)), false)).error_code
+    };
+    assert_eq!(write(&mut it, 0), 0);
+    assert_eq!(write(&mut it, 5), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.code());
+    it.cluster.forget_producers(TOPIC, 0);
+    assert_eq!(write(&mut it, 5), 0);
+}
+
+#[test]
+fn markers_wait_until_they_are_released() {
+    let hour = Duration::from_secs(3600);
+    let mut it = Harness::new(Options { marker_delay: hour, ..Options::default() });
+    let producer = crate::transactions::init(&mut it).unwrap();
+    assert_eq!(it.produce_in_transaction(12, "job", 0, batch(&["a"], Some((producer, 0)), true)), 0);
+    crate::transactions::end(&mut it, 5, producer, true);
+    assert_eq!(it.fetch(0, 0, true).last_stable_offset, 0);
+    it.cluster.release_markers(it.now);
+    assert_eq!(values(&it.fetch(0, 0, true).records), ["a"]);
+}
