@@ -33,7 +33,7 @@ public class Administration {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", arguments[1]);
         properties.put("default.api.timeout.ms", "30000");
-        properties.put("request.timeout.ms", "20000");
+        properties.put("request.timeout.ms", "10000");
         for (int i = 2; i < arguments.length; i++) {
             String[] pair = arguments[i].split("=", 2);
             properties.put(pair[0], pair[1]);
@@ -103,23 +103,24 @@ public class Administration {
     static void alter(Admin admin, String label, ConfigResource resource, String name, String value, AlterConfigOp.OpType how) {
         say(label, () -> admin.incrementalAlterConfigs(Map.of(resource,
             List.of(new AlterConfigOp(new ConfigEntry(name, value), how)))).all().get());
-        if (how != null) say(label + " described", () -> describe(admin, resource, name));
+        // What is set on all brokers reaches Kafka's answers some time later.
+        if (resource.type() != ConfigResource.Type.BROKER) say(label + " described", () -> describe(admin, resource, name));
     }
 
     static void configs(Admin admin) {
         AlterConfigOp.OpType set = AlterConfigOp.OpType.SET;
         ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, "administered");
-        alter(admin, "topic set", topic, "retention.ms", "1000", set);
+        alter(admin, "topic set", topic, "delete.retention.ms", "1000", set);
         alter(admin, "topic append", topic, "cleanup.policy", "compact", AlterConfigOp.OpType.APPEND);
         alter(admin, "topic subtract", topic, "cleanup.policy", "delete", AlterConfigOp.OpType.SUBTRACT);
-        alter(admin, "topic delete", topic, "retention.ms", "", AlterConfigOp.OpType.DELETE);
-        alter(admin, "topic wrong", topic, "retention.ms", "soon", set);
+        alter(admin, "topic delete", topic, "delete.retention.ms", "", AlterConfigOp.OpType.DELETE);
+        alter(admin, "topic wrong", topic, "delete.retention.ms", "soon", set);
         alter(admin, "topic unknown", topic, "no.such.thing", "1", set);
         alter(admin, "group set", new ConfigResource(ConfigResource.Type.GROUP, "g"), "consumer.session.timeout.ms", "50000", set);
         alter(admin, "group unknown", new ConfigResource(ConfigResource.Type.GROUP, "g"), "no.such.thing", "1", set);
         alter(admin, "metrics set", new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "m"), "interval.ms", "1000", set);
         alter(admin, "brokers set", new ConfigResource(ConfigResource.Type.BROKER, ""), "log.cleaner.threads", "2", set);
-        say("topic of nothing", () -> describe(admin, new ConfigResource(ConfigResource.Type.TOPIC, "not-there"), "retention.ms"));
+        say("topic of nothing", () -> describe(admin, new ConfigResource(ConfigResource.Type.TOPIC, "not-there"), "delete.retention.ms"));
         say("broker of nothing", () -> describe(admin, new ConfigResource(ConfigResource.Type.BROKER, "99"), "num.partitions"));
         say("resources", () -> {
             TreeSet<String> names = new TreeSet<>();

@@ -10,7 +10,9 @@ use tidewater_tests::real_kafka::{self, Cluster, Version};
 fn administer(arguments: &[&str]) -> Vec<String> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/Administration.java");
     let said = java::run(&real_kafka::jars(Version::V4_3), &program, arguments);
-    said.lines().map(str::to_owned).collect()
+    // Kafka's client logs to the standard output; such lines begin with the date.
+    let is_said = |line: &&str| !line.starts_with(|first: char| first.is_ascii_digit());
+    said.lines().filter(is_said).map(str::to_owned).collect()
 }
 
 fn certificate(name: &str) -> PathBuf {

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tidewater_broker::{AuthorizerOptions, EmbeddedBroker, Options as BrokerOptions, SaslOptions, TlsOptions};
+use tidewater_broker::{
+    AuthorizerOptions, EmbeddedBroker, Options as BrokerOptions, SaslOptions, TlsOptions,
+};
 
 use super::common::{Failure, Result, Stop, block_on};
 
@@ -50,7 +52,8 @@ fn topic(text: &str) -> Result<(String, i32), String> {
 
 /// Serves until it is asked to end.
 pub(super) fn run(options: Options) -> Result<()> {
-    let mut settings = BrokerOptions { nodes: options.nodes, listen: options.listen.clone(), ..Default::default() };
+    let mut settings =
+        BrokerOptions { nodes: options.nodes, listen: options.listen.clone(), ..Default::default() };
     settings.data.clone_from(&options.data);
     for (name, partitions) in &options.topic {
         settings = settings.with_topic(name, *partitions);
@@ -73,7 +76,9 @@ pub(super) fn run(options: Options) -> Result<()> {
 }
 
 fn tls(options: &Options) -> Result<Option<TlsOptions>> {
-    let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) else { return Ok(None) };
+    let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) else {
+        return Ok(None);
+    };
     let tls = TlsOptions::from_files(certificate, key).map_err(Failure::usage)?;
     match &options.tls_client_authorities {
         Some(authorities) => tls.with_client_authorities(authorities).map(Some).map_err(Failure::usage),
@@ -89,8 +94,8 @@ fn users(file: &Path) -> Result<SaslOptions> {
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let user = line.split_once(':').filter(|(user, password)| !user.is_empty() && !password.is_empty());
         // The line is not shown: it may hold a password.
-        let (user, password) =
-            user.ok_or_else(|| Failure::usage(format_args!("{name}, line {number}: expected NAME:PASSWORD")))?;
+        let (user, password) = user
+            .ok_or_else(|| Failure::usage(format_args!("{name}, line {number}: expected NAME:PASSWORD")))?;
         sasl = sasl.with_user(user, password);
     }
     Ok(sasl)

@@ -59,3 +59,17 @@ fn an_address_in_use_is_an_error() {
     assert!(error.starts_with(&format!("start the broker: listen on {bootstrap}")), "{error}");
     assert_eq!(run(&["broker", "--topic", "orders:none"], "").code, Some(2));
 }
+
+#[test]
+fn a_file_of_users_that_cannot_be_used_is_named_without_its_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(&users, "alice:secret\nhidden-password\n").unwrap();
+    let error = run(&["broker", "--users", users.to_str().unwrap()], "").error(2);
+    assert!(error.contains("line 2: expected NAME:PASSWORD") && !error.contains("hidden"), "{error}");
+    let missing = run(&["broker", "--users", "no-such-file"], "").error(2);
+    assert!(missing.contains("no-such-file"), "{missing}");
+    let missing =
+        run(&["broker", "--tls-certificate", "no-such-file", "--tls-key", "no-such-key"], "").error(2);
+    assert!(missing.contains("no-such"), "{missing}");
+}

@@ -99,9 +99,14 @@ pub(crate) fn add_sequence(sequence: i32, delta: i32) -> i32 {
     i32::try_from(sum).unwrap_or_else(|_| (sum - i64::from(i32::MAX) - 1) as i32)
 }
 
+/// The checksum that a batch is to have.
+pub(crate) fn checksum(batch: &[u8]) -> u32 {
+    crc32c::crc32c(&batch[CHECKSUMMED_FROM..])
+}
+
 /// Whether the checksum in the header is that of the bytes behind it.
 pub(crate) fn checksum_matches(batch: &[u8]) -> bool {
-    batch.len() >= HEADER_BYTES && crc32c::crc32c(&batch[CHECKSUMMED_FROM..]).to_be_bytes() == batch[17..21]
+    batch.len() >= HEADER_BYTES && checksum(batch).to_be_bytes() == batch[17..21]
 }
 
 /// A copy of `batch` with what a leader assigns: base offset and leader epoch, which the checksum does not
@@ -116,7 +121,7 @@ pub(crate) fn stamp(batch: &[u8], base_offset: i64, leader_epoch: i32, append_ti
         let attributes = i16::from_be_bytes([copy[21], copy[22]]) | TIMESTAMP_TYPE_BIT;
         copy[21..23].copy_from_slice(&attributes.to_be_bytes());
         copy[35..43].copy_from_slice(&time.to_be_bytes());
-        let checksum = crc32c::crc32c(&copy[CHECKSUMMED_FROM..]);
+        let checksum = checksum(&copy);
         copy[17..21].copy_from_slice(&checksum.to_be_bytes());
     }
     copy.freeze()

@@ -53,6 +53,9 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 /// with small timestamps live that long.
 const AGE_INTERVAL: Duration = Duration::from_secs(300);
 
+/// How often topics are looked at for compaction (`log.cleaner.backoff.ms`).
+const COMPACTION_INTERVAL: Duration = Duration::from_secs(15);
+
 /// The time of a call: both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -116,6 +119,8 @@ enum Wait {
     Group(Context, Option<Action>),
     /// A share fetch, for records or its deadline.
     SharedFetch(Context, Box<api::share_fetch::Pending>),
+    /// The connection pauses, or its node hangs: the request is not looked at yet.
+    Unheard(Bytes),
     /// A fault delays the answer.
     Answer(Option<Vec<Bytes>>),
     /// A fault swallowed the request.
@@ -172,6 +177,7 @@ pub struct Cluster {
     next_connection: u64,
     next_retention: Instant,
     next_age_check: Instant,
+    next_compaction: Instant,
 }
 
 impl Cluster {
@@ -234,6 +240,7 @@ impl Cluster {
                     self.deliver(now, &context, answer, None);
                 }
                 Some(Wait::Request(frame)) => self.receive(now, connection, frame, false),
+                Some(Wait::Unheard(frame)) => self.receive(now, connection, frame, true),
                 Some(Wait::Answer(frame)) => self.send(connection, frame),
                 Some(Wait::Forever | Wait::Group(..)) | None => {}
             }
@@ -259,10 +266,10 @@ impl Cluster {
         let Some(from) = self.connections.get(&connection) else { return };
         let node = from.node;
         if self.is_paused(node) {
-            return self.park(connection, None, Wait::Request(frame));
+            return self.park(connection, None, Wait::Unheard(frame));
         }
         if let Some(until) = self.muted_until(now, connection) {
-            return self.park(connection, Some(until), Wait::Request(frame));
+            return self.park(connection, Some(until), Wait::Unheard(frame));
         }
         let request = match read_request(&frame) {
             Ok(request) => request,
@@ -495,6 +502,27 @@ impl Cluster {
         }
         for (topic, partition, offset) in moved {
             self.record(Entry::LogStart { topic, partition, offset });
+        }
+        if now.instant >= self.next_compaction {
+            self.next_compaction = now.instant + COMPACTION_INTERVAL;
+            self.compact_all(now);
+        }
+    }
+
+    /// Compacts what has enough that is new.
+    fn compact_all(&mut self, now: Now) {
+        let mut result = Ok(false);
+        for topic in self.topics.iter_mut() {
+            let Some(rules) = topic.config.compaction(now.unix_ms) else { continue };
+            let least = topic.config.dirty_ratio_min();
+            for partition in
+                topic.partitions.iter_mut().filter(|partition| partition.log.dirty_ratio() >= least)
+            {
+                result = result.and_then(|_| partition.log.compact(rules));
+            }
+        }
+        if let Err(error) = result {
+            self.give_up("compact", &error);
         }
     }
 

@@ -249,8 +249,13 @@ mod tests {
     #[test]
     fn a_rule_hits_what_it_names_as_often_as_it_says() {
         let mut faults = Faults::default();
-        let rule =
-            Rule::new(Action::Disconnect).api(ApiKey::Produce).node(1).client_id("c").partition("t", 2).skip(1).times(2);
+        let rule = Rule::new(Action::Disconnect)
+            .api(ApiKey::Produce)
+            .node(1)
+            .client_id("c")
+            .partition("t", 2)
+            .skip(1)
+            .times(2);
         let id = faults.add(rule);
         let named = [("t".to_owned(), 2)];
         let asked = |node, api| Asked { node, api, client_id: Some("c") };

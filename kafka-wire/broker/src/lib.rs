@@ -15,10 +15,25 @@
 //! ```
 //!
 //! Several nodes share one log: nothing is replicated, leaders and coordinators are only places, and
-//! truncation is a command. Answers are those of Kafka 4.3 (compared by `tests/interop/embedded.rs`) except
-//! where a module of `api` says otherwise.
+//! truncation is a command. Answers are those of Kafka 4.3 (compared by `tests/interop/embedded.rs` and
+//! `embedded_admin.rs`) except where a module of `api` says otherwise.
 //!
-//! What it does not do: security, quotas, compaction. Without a folder all records are in memory until
+//! Its listeners speak TLS and SASL, and access control lists hold, where the options say so:
+//!
+//! ```
+//! use tidewater_broker::{Acl, AuthorizerOptions, EmbeddedBroker, Operation, Options, SaslOptions};
+//!
+//! let broker = EmbeddedBroker::start(Options {
+//!     sasl: Some(SaslOptions::default().with_user("alice", "secret")),
+//!     authorizer: Some(AuthorizerOptions::default()),
+//!     ..Options::default().with_topic("orders", 3)
+//! })?;
+//! broker.control(|cluster, _| cluster.add_acl(Acl::allow("User:alice", Operation::Read).topic("orders")));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Quotas of bytes and of new partitions hold; quotas of request time and of connections are only kept. Topics are
+//! compacted where their configuration says so. Without a folder all records are in memory until
 //! `retention.bytes` or `retention.ms` lets them go; with one, what is deleted leaves the index but not the
 //! file. Members of groups are never on disk, the offsets of groups are.
 

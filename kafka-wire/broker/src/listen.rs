@@ -34,7 +34,6 @@ const PIECES_MAX: usize = 64;
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,6 +48,10 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     cluster: Cluster,
+    /// Where the nodes listen.
+    addresses: Vec<SocketAddr>,
+    /// To each node's task: where it is to listen from now on.
+    moves: Vec<mpsc::UnboundedSender<std::net::TcpListener>>,
     outboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Output>>,
 }
 
@@ -68,25 +71,57 @@ impl EmbeddedBroker {
         for (node, address) in (0..).zip(&addresses) {
             cluster.set_address(node, advertised(address), address.port());
         }
-        let state = Mutex::new(State { cluster, outboxes: HashMap::new() });
+        let (moves, moved) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let state = Mutex::new(State { cluster, addresses, moves, outboxes: HashMap::new() });
         let shared = Arc::new(Shared { state, rescheduled: Notify::new() });
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("tidewater-broker".to_owned()).spawn(move || {
-            runtime.block_on(serve(served, listeners, stopped, tls));
+            runtime.block_on(serve(served, listeners, moved, stopped, tls));
         })?;
-        Ok(Self { shared, addresses, stop, thread: Some(thread) })
+        Ok(Self { shared, stop, thread: Some(thread) })
     }
 
     /// Where the nodes listen, by node id.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shared.lock().addresses.clone()
+    }
+
+    /// Lets a node come back at another address: its connections are closed, it listens on another free port, and
+    /// the others tell clients so. Its address from now on.
+    ///
+    /// ```
+    /// # use tidewater_broker::{EmbeddedBroker, Options};
+    /// let broker = EmbeddedBroker::start(Options { nodes: 2, ..Options::default() })?;
+    /// let before = broker.addresses()[1];
+    /// assert_ne!(broker.move_node(1)?, before);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no such node, or no port can be had.
+    pub fn move_node(&self, node: u16) -> io::Result<SocketAddr> {
+        let mut state = self.shared.lock();
+        let index = usize::from(node);
+        let (Some(old), Some(moves)) = (state.addresses.get(index), state.moves.get(index).cloned()) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no node {node} to move")));
+        };
+        let listener = std::net::TcpListener::bind((old.ip(), 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        state.addresses[index] = address;
+        state.cluster.set_address(i32::from(node), advertised(&address), address.port());
+        drop(state);
+        // A broker that is being stopped listens nowhere anyway.
+        let _ = moves.send(listener);
+        self.control(|cluster, _| cluster.disconnect_all(i32::from(node)));
+        Ok(address)
     }
 
     /// The addresses as `bootstrap.servers` takes them.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
         addresses.join(",")
     }
 
@@ -192,12 +227,13 @@ fn advertised(address: &SocketAddr) -> String {
 async fn serve(
     shared: Arc<Shared>,
     listeners: Vec<std::net::TcpListener>,
+    moved: Vec<mpsc::UnboundedReceiver<std::net::TcpListener>>,
     mut stopped: watch::Receiver<bool>,
     tls: Option<TlsAcceptor>,
 ) {
     let mut tasks = JoinSet::new();
-    for (node, listener) in (0..).zip(listeners) {
-        tasks.spawn(accept(Arc::clone(&shared), node, listener, tls.clone()));
+    for (node, (listener, moved)) in (0..).zip(listeners.into_iter().zip(moved)) {
+        tasks.spawn(accept(Arc::clone(&shared), node, listener, moved, tls.clone()));
     }
     tasks.spawn(keep_time(shared));
     // An error means that the handle is gone, which says the same.
@@ -223,8 +259,14 @@ async fn keep_time(shared: Arc<Shared>) {
     }
 }
 
-async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener, tls: Option<TlsAcceptor>) {
-    let listener = match TcpListener::from_std(listener) {
+async fn accept(
+    shared: Arc<Shared>,
+    node: i32,
+    listener: std::net::TcpListener,
+    mut moved: mpsc::UnboundedReceiver<std::net::TcpListener>,
+    tls: Option<TlsAcceptor>,
+) {
+    let mut listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, node, "cannot listen"),
     };
@@ -241,6 +283,10 @@ async fn accept(shared: Arc<Shared>, node: i32, listener: std::net::TcpListener,
                     tracing::warn!(%error, node, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
+            },
+            Some(fresh) = moved.recv() => match TcpListener::from_std(fresh) {
+                Ok(fresh) => listener = fresh,
+                Err(error) => return tracing::error!(%error, node, "cannot listen at the new address"),
             },
             Some(_) = connections.join_next() => {}
         }

@@ -1,5 +1,6 @@
 //! A partition's log: batches as they came, their offsets, and what the producers' state says of them.
 
+mod compaction;
 mod storage;
 
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
 
+pub(crate) use self::compaction::Rules;
 use self::storage::{Place, Storage};
 use crate::batch::{Header, marker_outcome, stamp};
 use crate::error::Failure;
@@ -26,6 +28,8 @@ pub(crate) struct Log {
     epochs: Vec<(i32, i64)>,
     pub(crate) producers: Producers,
     size_bytes: u64,
+    /// Offsets below were looked at by the last compaction.
+    compacted_to: i64,
     unsynced: bool,
 }
 
@@ -36,6 +40,18 @@ struct Batch {
     max_timestamp: i64,
     size: usize,
     place: Place,
+}
+
+impl Batch {
+    fn new(header: &Header, place: Place) -> Self {
+        Self {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+            size: header.size,
+            place,
+        }
+    }
 }
 
 /// What a read found.
@@ -77,6 +93,7 @@ impl Log {
             epochs: Vec::new(),
             producers: Producers::default(),
             size_bytes: 0,
+            compacted_to: 0,
             unsynced: false,
         }
     }
@@ -128,21 +145,12 @@ impl Log {
     }
 
     fn index(&mut self, header: &Header, bytes: &[u8], place: Place) {
-        if self.batches.is_empty() && self.end_offset == 0 {
-            self.start_offset = header.base_offset;
-        }
         self.end_offset = header.last_offset() + 1;
         self.size_bytes += header.size as u64;
         if self.last_epoch().is_none_or(|epoch| epoch < header.leader_epoch) {
             self.epochs.push((header.leader_epoch, header.base_offset));
         }
-        self.batches.push_back(Batch {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp: header.max_timestamp,
-            size: header.size,
-            place,
-        });
+        self.batches.push_back(Batch::new(header, place));
         self.note_producer(header, bytes);
     }
 

@@ -1,12 +1,13 @@
 //! The topic configuration that this broker knows: Kafka 4.3's names, defaults and types.
 //!
 //! Enforced: `max.message.bytes`, `message.timestamp.type`, `retention.bytes`, `retention.ms` (where
-//! `cleanup.policy` has `delete`). The rest is stored and described: there are no segments to roll,
-//! nothing is compacted, and nothing is replicated.
+//! `cleanup.policy` has `delete`), and where it has `compact`, `delete.retention.ms`, `min.cleanable.dirty.ratio` and
+//! `min.compaction.lag.ms`. The rest is stored and described: there are no segments to roll, and nothing is replicated.
 
 use std::collections::BTreeMap;
 
 use crate::config_table::{Kind, Known, Table, known};
+use crate::log::Rules;
 
 /// By name.
 pub(crate) const KNOWN: &[Known] = &[
@@ -89,6 +90,21 @@ impl TopicConfig {
     /// How old records may get in milliseconds, where there is a limit.
     pub(crate) fn retention_ms(&self) -> Option<i64> {
         self.deletes().then(|| self.number("retention.ms")).filter(|&ms| ms >= 0)
+    }
+
+    /// How records are compacted now, where they are.
+    pub(crate) fn compaction(&self, now_unix_ms: i64) -> Option<Rules> {
+        self.value("cleanup.policy").contains("compact").then(|| Rules {
+            newest_unix_ms: now_unix_ms
+                .saturating_sub(self.number("min.compaction.lag.ms"))
+                .saturating_add(1),
+            tombstones_before_unix_ms: now_unix_ms.saturating_sub(self.number("delete.retention.ms")),
+        })
+    }
+
+    /// The share of new bytes from which on compaction is worth it.
+    pub(crate) fn dirty_ratio_min(&self) -> f64 {
+        self.value("min.cleanable.dirty.ratio").trim().parse().unwrap_or(0.5)
     }
 
     fn deletes(&self) -> bool {

@@ -38,11 +38,12 @@ fn check(context: &Context, operation: Operation) -> Result<(), Failure> {
     Ok(context.authorize_cluster(operation)?)
 }
 
-fn check_type(kind: &str) -> Result<(), Failure> {
+/// Refuses a type of entity that quotas cannot be for, with the code that Kafka has for it here.
+fn check_type(kind: &str, refusal: ErrorCode) -> Result<(), Failure> {
     if [USER, CLIENT_ID, IP].contains(&kind) {
         return Ok(());
     }
-    fail(ErrorCode::UNSUPPORTED_VERSION, format!("Custom entity type '{kind}' not supported"))
+    fail(refusal, format!("Custom entity type '{kind}' not supported"))
 }
 
 pub(super) fn describe(
@@ -78,7 +79,7 @@ fn check_filter(components: &[ComponentData]) -> Result<(), Failure> {
     let mut seen = Vec::new();
     for component in components {
         let kind = component.entity_type.as_str();
-        check_type(kind)?;
+        check_type(kind, ErrorCode::UNSUPPORTED_VERSION)?;
         if seen.contains(&kind) {
             return fail(ErrorCode::INVALID_REQUEST, format!("Entity type '{kind}' is named twice"));
         }
@@ -168,7 +169,7 @@ fn read_entity(entry: &Alteration) -> Result<Entity, Failure> {
     let mut entity = Entity::new();
     for part in &entry.entity {
         let kind = part.entity_type.as_str();
-        check_type(kind)?;
+        check_type(kind, ErrorCode::INVALID_REQUEST)?;
         let name = part.entity_name.as_ref().map(|name| name.to_string());
         if name.as_deref() == Some("") {
             return fail(ErrorCode::INVALID_REQUEST, format!("Empty {kind} not supported"));

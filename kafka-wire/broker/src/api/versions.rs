@@ -97,9 +97,7 @@ fn versions_of(cluster: &Cluster, &(api, first, last): &(ApiKey, i16, i16)) -> O
 
 pub(super) fn is_served(cluster: &Cluster, api: ApiKey, version: i16) -> bool {
     let served = SERVED.iter().filter(|(served, _, _)| *served == api);
-    served
-        .filter_map(|it| versions_of(cluster, it))
-        .any(|(first, last)| (first..=last).contains(&version))
+    served.filter_map(|it| versions_of(cluster, it)).any(|(first, last)| (first..=last).contains(&version))
 }
 
 /// Answers a request in a version that is not served: only ApiVersions has an answer for that, in version 0.

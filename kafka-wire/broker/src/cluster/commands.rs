@@ -135,6 +135,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Compacts a partition now, where `cleanup.policy` has `compact`; else that is done every 15 s where enough is new
+    /// (`min.cleanable.dirty.ratio`). The last batch is never touched.
+    ///
+    /// # Errors
+    /// When its file cannot be read or replaced.
+    pub fn compact(&mut self, now: Now, topic: &str, partition: i32) -> io::Result<()> {
+        let rules = self.topics.get(topic).and_then(|topic| topic.config.compaction(now.unix_ms));
+        if let (Some(rules), Some(partition)) = (rules, self.topics.partition_mut(topic, partition)) {
+            partition.log.compact(rules)?;
+        }
+        self.settle(now);
+        Ok(())
+    }
+
     /// Deletes a partition's records below `offset`.
     pub fn delete_records(&mut self, now: Now, topic: &str, partition: i32, offset: i64) {
         self.delete_before(topic, partition, offset);
@@ -153,9 +167,10 @@ impl Cluster {
     pub fn resume_node(&mut self, now: Now, node: i32) {
         let Some(resumed) = self.nodes.get_mut(&node) else { return };
         resumed.is_paused = false;
-        let here = |connection: &ConnectionId| self.connections.get(connection).is_some_and(|it| it.node == node);
+        let here =
+            |connection: &ConnectionId| self.connections.get(connection).is_some_and(|it| it.node == node);
         let held = |parked: &Parked| {
-            parked.until.is_none() && matches!(parked.wait, Wait::Request(_) | Wait::Answer(_))
+            parked.until.is_none() && matches!(parked.wait, Wait::Unheard(_) | Wait::Answer(_))
         };
         let waiting: Vec<ConnectionId> = self
             .parked
@@ -165,7 +180,7 @@ impl Cluster {
             .collect();
         for connection in waiting {
             match self.parked.remove(&connection).map(|parked| parked.wait) {
-                Some(Wait::Request(frame)) => self.receive(now, connection, frame, true),
+                Some(Wait::Unheard(frame)) => self.receive(now, connection, frame, true),
                 Some(Wait::Answer(frame)) => self.send(connection, frame),
                 _ => {}
             }

@@ -69,7 +69,13 @@ impl Cluster {
     }
 
     fn empty(now: Now, options: Options, seed: u64) -> Self {
-        let node = Node { host: "127.0.0.1".to_owned(), port: 0, is_up: true, is_paused: false, is_registered: true };
+        let node = Node {
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            is_up: true,
+            is_paused: false,
+            is_registered: true,
+        };
         let nodes = options.nodes.max(1);
         Self {
             cluster_id: format!("tidewater-{:016x}", mix(seed)),
@@ -107,6 +113,7 @@ impl Cluster {
             next_connection: 0,
             next_retention: now.instant,
             next_age_check: now.instant + super::AGE_INTERVAL,
+            next_compaction: now.instant + super::COMPACTION_INTERVAL,
             options,
         }
     }

@@ -5,7 +5,7 @@
 //! what was compressed is written back uncompressed; a tombstone's time runs from its own timestamp on, not from its
 //! first compaction; end markers stay for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -17,6 +17,8 @@ use crate::batch::{HEADER_BYTES, Header, checksum};
 
 /// Attribute bits that say how a batch is compressed.
 const CODEC_BITS: i16 = 0b111;
+/// The attribute bit that says that the header's largest timestamp is that of all records.
+const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 
 /// What stays where it is, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +46,10 @@ impl Log {
     /// When the file cannot be read or replaced; the log is as before then.
     pub(crate) fn compact(&mut self, rules: Rules) -> io::Result<bool> {
         let stable = self.last_stable_offset();
-        let is_settled = |batch: &&Batch| {
-            batch.last_offset < stable && batch.max_timestamp < rules.newest_unix_ms
-        };
-        let settled = self.batches.iter().take(self.batches.len().saturating_sub(1)).take_while(is_settled).count();
+        let is_settled =
+            |batch: &&Batch| batch.last_offset < stable && batch.max_timestamp < rules.newest_unix_ms;
+        let settled =
+            self.batches.iter().take(self.batches.len().saturating_sub(1)).take_while(is_settled).count();
         let mut all = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
             all.push(self.storage.read(&batch.place, batch.size)?);
@@ -59,12 +61,18 @@ impl Log {
                 note_keys(bytes, &mut newest)?;
             }
         }
+        let last_of_producers = last_of_producers(&all);
         let mut kept = Vec::with_capacity(all.len());
         for (index, bytes) in all.iter().enumerate() {
             let is_aborted = self.is_aborted(bytes, &self.batches[index]);
-            let left = if index < settled { retain(bytes, &newest, rules, is_aborted)? } else { Some(bytes.clone()) };
+            let left = if index < settled {
+                retain(bytes, &newest, rules, is_aborted)?
+            } else {
+                Some(bytes.clone())
+            };
             // The last batch of a producer stays, even without records: it has the producer's sequence.
-            let left = left.or_else(|| is_last_of_producer(&all, index).then(|| empty(bytes)));
+            let left =
+                left.or_else(|| last_of_producers.contains(&index).then(|| rebuild(bytes, &Kept::default())));
             kept.extend(left);
         }
         self.compacted_to = self.batches.get(settled).map_or(self.end_offset, |batch| batch.base_offset);
@@ -94,7 +102,9 @@ impl Log {
             let aborted = self.producers.aborted(batch.base_offset, batch.last_offset + 1);
             header.is_transactional()
                 && !header.is_control()
-                && aborted.iter().any(|it| it.producer_id == header.producer_id && it.first_offset <= batch.base_offset)
+                && aborted
+                    .iter()
+                    .any(|it| it.producer_id == header.producer_id && it.first_offset <= batch.base_offset)
         })
     }
 }
@@ -125,46 +135,65 @@ fn retain(bytes: &Bytes, newest: &Newest, rules: Rules, is_aborted: bool) -> io:
         return Ok(Some(bytes.clone()));
     }
     let base_timestamp = i64::from_be_bytes(bytes[27..35].try_into().map_err(io::Error::other)?);
-    let (mut body, mut count) = (BytesMut::new(), 0);
+    let mut kept = Kept::default();
     records_of(bytes, |record| {
         // A record without key has no successor, and no place here.
         let is_newest = record.key.is_some_and(|key| newest.get(key) == Some(&record.offset));
         let is_over = record.value.is_none() && record.timestamp_ms < rules.tombstones_before_unix_ms;
         if is_newest && !is_over && !is_aborted {
-            put_record(&mut body, record, header.base_offset, base_timestamp);
-            count += 1;
+            put_record(&mut kept.body, record, header.base_offset, base_timestamp);
+            kept.max_timestamp = kept.max_timestamp.max(record.timestamp_ms);
+            kept.count += 1;
         }
     })?;
-    if count == header.count {
+    if kept.count == header.count {
         return Ok(Some(bytes.clone()));
     }
-    Ok((count > 0).then(|| rebuild(bytes, count, &body)))
+    Ok((kept.count > 0).then(|| rebuild(bytes, &kept)))
 }
 
-fn empty(bytes: &Bytes) -> Bytes {
-    rebuild(bytes, 0, &[])
+/// The records of a batch that stay, encoded.
+struct Kept {
+    body: BytesMut,
+    count: i32,
+    max_timestamp: i64,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { body: BytesMut::new(), count: 0, max_timestamp: -1 }
+    }
 }
 
 /// The batch with other records; offsets, times and sequences stay.
-fn rebuild(bytes: &Bytes, count: i32, body: &[u8]) -> Bytes {
+fn rebuild(bytes: &Bytes, kept: &Kept) -> Bytes {
     let mut batch = BytesMut::from(&bytes[..HEADER_BYTES]);
-    let length = (HEADER_BYTES - 12 + body.len()) as i32;
+    let length = (HEADER_BYTES - 12 + kept.body.len()) as i32;
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     let attributes = i16::from_be_bytes([batch[21], batch[22]]) & !CODEC_BITS;
     batch[21..23].copy_from_slice(&attributes.to_be_bytes());
-    batch[57..61].copy_from_slice(&count.to_be_bytes());
-    batch.put_slice(body);
+    if attributes & LOG_APPEND_TIME_BIT == 0 {
+        batch[35..43].copy_from_slice(&kept.max_timestamp.to_be_bytes());
+    }
+    batch[57..61].copy_from_slice(&kept.count.to_be_bytes());
+    batch.put_slice(&kept.body);
     let checksum = checksum(&batch);
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
     batch.freeze()
 }
 
-fn is_last_of_producer(all: &[Bytes], index: usize) -> bool {
-    let producer = |bytes: &Bytes| {
-        let header = Header::parse(bytes).ok()?;
-        (header.has_producer() && !header.is_control()).then_some(header.producer_id)
-    };
-    producer(&all[index]).is_some_and(|id| !all[index + 1..].iter().any(|later| producer(later) == Some(id)))
+/// Where the last batch of each producer is.
+fn last_of_producers(all: &[Bytes]) -> HashSet<usize> {
+    let mut last = HashMap::new();
+    for (index, bytes) in all.iter().enumerate() {
+        if let Ok(header) = Header::parse(bytes)
+            && header.has_producer()
+            && !header.is_control()
+        {
+            last.insert(header.producer_id, index);
+        }
+    }
+    last.into_values().collect()
 }
 
 fn put_record(body: &mut BytesMut, record: &RecordRef<'_>, base_offset: i64, base_timestamp: i64) {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,7 +21,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) enum Storage {
     Memory,
-    File { file: File, end: u64 },
+    File { file: File, path: PathBuf, end: u64 },
 }
 
 impl Storage {
@@ -42,14 +42,14 @@ impl Storage {
             );
             file.set_len(end)?;
         }
-        Ok(Self::File { file, end })
+        Ok(Self::File { file, path: path.to_owned(), end })
     }
 
     /// Appends `batch`; when that fails, nothing of it stays.
     pub(super) fn append(&mut self, batch: &Bytes) -> io::Result<Place> {
         match self {
             Self::Memory => Ok(Place::Memory(batch.clone())),
-            Self::File { file, end } => {
+            Self::File { file, end, .. } => {
                 let position = *end;
                 if let Err(error) = file.write_all_at(batch, position) {
                     file.set_len(position)?;
@@ -76,11 +76,30 @@ impl Storage {
 
     /// Forgets all from `place` on.
     pub(super) fn truncate(&mut self, place: &Place) -> io::Result<()> {
-        if let (Self::File { file, end }, Place::File(position)) = (self, place) {
+        if let (Self::File { file, end, .. }, Place::File(position)) = (self, place) {
             file.set_len(*position)?;
             *end = *position;
         }
         Ok(())
+    }
+
+    /// Puts other batches in the place of all: all of them or, when that fails, none.
+    pub(super) fn rewrite(&mut self, batches: &[Bytes]) -> io::Result<Vec<Place>> {
+        let Self::File { file, path, end } = self else {
+            return Ok(batches.iter().cloned().map(Place::Memory).collect());
+        };
+        let fresh = path.with_extension("new");
+        let rewritten = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+        let (mut places, mut position) = (Vec::with_capacity(batches.len()), 0);
+        for batch in batches {
+            rewritten.write_all_at(batch, position)?;
+            places.push(Place::File(position));
+            position += batch.len() as u64;
+        }
+        rewritten.sync_data()?;
+        std::fs::rename(&fresh, &path)?;
+        (*file, *end) = (rewritten, position);
+        Ok(places)
     }
 
     /// Makes what was appended survive a power loss.

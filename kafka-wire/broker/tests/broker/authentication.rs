@@ -179,5 +179,5 @@ fn a_delegation_token_lends_its_owners_name_until_it_is_expired() {
 fn without_sasl_there_are_no_tokens() {
     let mut it = Harness::new(Options::default());
     connect(&mut it);
-    assert_eq!(create_token(&mut it).error_code, ErrorCode::DELEGATION_TOKEN_AUTH_DISABLED.code());
+    assert_eq!(create_token(&mut it).error_code, ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED.code());
 }

@@ -6,6 +6,7 @@ mod administration;
 mod authentication;
 mod authorization;
 mod classic_groups;
+mod compaction;
 mod consumer_groups;
 mod faults;
 mod harness;

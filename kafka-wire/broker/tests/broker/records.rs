@@ -17,7 +17,7 @@ use crate::harness::*;
 
 const PRODUCER: ProducerIdentity = ProducerIdentity { id: 77, epoch: 0 };
 
-fn set_config(it: &mut Harness, name: &str, value: &str) {
+pub(crate) fn set_config(it: &mut Harness, name: &str, value: &str) {
     let config = AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)));
     let resource = AlterConfigsResource::default()
         .with_resource_type(2)

@@ -110,3 +110,20 @@ fn a_stopped_node_takes_no_connections_until_it_is_started() {
     broker.stop();
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn a_moved_node_is_found_at_its_new_address() {
+    let broker = EmbeddedBroker::start(Options { nodes: 2, ..Options::default() }).unwrap();
+    let before = Connection::open(&broker, 1);
+    let old = broker.addresses()[1];
+    let new = broker.move_node(1).unwrap();
+    assert!(before.ends());
+    let mut after = Connection::open(&broker, 1);
+    after.send(12, 1, MetadataRequest::default().with_topics(None));
+    let brokers = after.receive::<MetadataRequest>(12, 1).brokers;
+    assert_eq!(brokers[1].port, i32::from(new.port()));
+    // The old port was let go before the new one was listened to.
+    assert!(old != new && TcpStream::connect(old).is_err());
+    assert!(broker.bootstrap().ends_with(&new.to_string()));
+    assert!(broker.move_node(7).is_err());
+}
