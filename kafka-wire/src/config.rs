@@ -24,7 +24,7 @@ pub use producer::{PartitionerClass, ProducerConfig};
 pub use properties::Properties;
 #[cfg_attr(not(feature = "tls"), allow(unused_imports, reason = "key files are read for TLS"))]
 pub(crate) use properties::warn_if_others_can_read;
-pub use sasl::{ClientCredentials, Sasl, TokenSource};
+pub use sasl::{ClientCredentials, Sasl, TokenProvider, TokenSource};
 pub use security::{ClientIdentity, Security, Store, TlsConfig, TlsVersions, TrustedRoots};
 pub use share::{AcknowledgementMode, AcquireMode, ShareConsumerConfig};
 

@@ -1,10 +1,11 @@
 //! SASL with a real broker: every mechanism, with right and wrong credentials, once and again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kafka_wire::config::{ProducerConfig, Properties};
-use kafka_wire::{ErrorKind, NewTopic, Producer, Record};
+use kafka_wire::config::{ClientConfig, ProducerConfig, Properties, Sasl, TokenProvider, TokenSource};
+use kafka_wire::{Admin, ErrorKind, NewTopic, Producer, Record};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -281,6 +282,36 @@ fn a_token_comes_from_an_openid_provider_that_may_fail_at_first() {
         let provider = provider(&["503 {}", TOKEN_ANSWER]).await;
         let described = describe(&with_provider(node.sasl_tls_port, provider, "canary")).await;
         assert_eq!(described.expect("a token").brokers.len(), 1);
+    });
+}
+
+/// Tokens of the application's own making, one for each connection; its failure is the client's.
+#[test]
+fn an_application_brings_its_own_tokens() {
+    on_secured(|node| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let tokens = TokenProvider::new(move || match count.fetch_add(1, Ordering::Relaxed) {
+            0 => {
+                Ok("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImlhdCI6MTYwMDAwMDAwMCwiZXhwIjo0MDAwMDAwMDAwfQ."
+                    .to_owned())
+            }
+            _ => Err(std::io::Error::other("the vault is shut")),
+        });
+        let mut config =
+            ClientConfig::from_properties(&properties(node.sasl_tls_port, "SSL", &[])).expect("settings");
+        let (tokens, extensions) = (TokenSource::Provider(tokens), Vec::new());
+        config.security.sasl = Some(Sasl::OauthBearer { tokens, extensions });
+        let admin = Admin::new(config.clone()).expect("an admin client");
+        assert_eq!(admin.describe_cluster().await.expect("a token").brokers.len(), 1);
+        let admin = Admin::new(config).expect("an admin client");
+        let error = admin.describe_cluster().await.expect_err("no token");
+        assert_eq!(error.kind(), ErrorKind::Authentication);
+        assert!(
+            error.to_string().ends_with("get a token from the application: the vault is shut"),
+            "{error}"
+        );
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     });
 }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::TlsConfig;
@@ -49,6 +50,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// An OpenID provider's token endpoint, by the grant `client_credentials` (KIP-768).
     ClientCredentials(Box<ClientCredentials>),
+    /// The application's own code, where something else than a file or an OpenID provider makes tokens.
+    Provider(TokenProvider),
     /// Tokens without a signature for brokers that check none, as Java makes them of
     /// `unsecuredLoginStringClaim_sub`: for tests and development only.
     Unsecured {
@@ -58,6 +61,58 @@ pub enum TokenSource {
         lifetime: Duration,
     },
 }
+
+/// Gives a token to whoever asks, as Java's `AuthenticateCallbackHandler` of a login does.
+///
+/// It is called for every new connection and whenever a session is renewed, on a thread where it may wait; a provider
+/// that is slow or costs something keeps its tokens. It has `socket.connection.setup.timeout.ms` for it.
+///
+/// ```
+/// use kafka_wire::config::{ClientConfig, Sasl, TokenProvider, TokenSource};
+///
+/// let mut config = ClientConfig::bootstrap("kafka.example.com:9093")?;
+/// let tokens = TokenProvider::new(|| std::env::var("KAFKA_TOKEN"));
+/// let (tokens, extensions) = (TokenSource::Provider(tokens), Vec::new());
+/// config.security.sasl = Some(Sasl::OauthBearer { tokens, extensions });
+/// # Ok::<(), kafka_wire::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct TokenProvider(Arc<Provide>);
+
+type Provide = dyn Fn() -> Result<Secret> + Send + Sync;
+
+impl TokenProvider {
+    /// A provider that calls `provide`. What goes wrong in it fails the connection, and the calls that wait for it.
+    pub fn new<E>(provide: impl Fn() -> Result<String, E> + Send + Sync + 'static) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Self(Arc::new(move || {
+            let failed = || Error::new(ErrorKind::Authentication, "get a token from the application");
+            provide().map(Secret::from).map_err(|cause| failed().with_cause(cause))
+        }))
+    }
+
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the rim asks"))]
+    pub(crate) fn provide(&self) -> Result<Secret> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for TokenProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenProvider")
+    }
+}
+
+/// Equal is what is the same.
+impl PartialEq for TokenProvider {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TokenProvider {}
 
 /// How to get tokens from an OpenID provider.
 #[derive(Clone, Debug, PartialEq, Eq)]

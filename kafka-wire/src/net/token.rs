@@ -40,6 +40,14 @@ impl Tokens {
     pub(super) async fn current(&self) -> Result<Secret> {
         match &self.0 {
             Source::Read(TokenSource::File(path)) => read_file(path),
+            Source::Read(TokenSource::Provider(provider)) => {
+                let provider = provider.clone();
+                let provided = tokio::task::spawn_blocking(move || provider.provide()).await;
+                let provided = provided.map_err(|_| {
+                    Error::new(ErrorKind::Authentication, "get a token from the application: it panicked")
+                })?;
+                Ok(Token::parse(provided?.expose())?.text)
+            }
             Source::Read(TokenSource::Unsecured { subject, lifetime }) => {
                 Ok(Token::unsecured(subject, unix_time(), *lifetime).text)
             }

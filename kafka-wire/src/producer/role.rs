@@ -359,6 +359,7 @@ impl ProducerRole {
 
     /// Finds the names of the topics, and learns of leaders on the way (KIP-951).
     fn read(&self, answer: ProduceResponse, core: &mut Core) -> Vec<PartitionAnswer> {
+        core.learn_brokers(&answer.endpoints);
         let mut answers = Vec::new();
         for produced in answer.topics {
             let name: Option<Arc<str>> = match &produced.topic {
