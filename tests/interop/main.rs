@@ -10,6 +10,7 @@ mod embedded;
 mod embedded_admin;
 mod exactly_once;
 mod foreign;
+mod groups;
 mod harness;
 mod jobs;
 mod kills;

@@ -1,7 +1,8 @@
 //! Java programs against Kafka's own client: independent writers, readers and authors of bytes.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 /// Runs the single-file program `source` with the jars of `libs` on its class path and returns what it
 /// printed.
@@ -22,11 +23,60 @@ pub fn run(libs: &Path, source: &Path, arguments: &[&str]) -> String {
 }
 
 fn output(libs: &Path, source: &Path, arguments: &[&str]) -> Output {
-    Command::new("java")
-        .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"])
-        .arg(format!("{}/*", libs.display()))
-        .arg(source)
-        .args(arguments)
-        .output()
-        .expect("run java")
+    command(libs, source, arguments).output().expect("run java")
+}
+
+fn command(libs: &Path, source: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(format!("{}/*", libs.display())).arg(source).args(arguments);
+    command
+}
+
+/// A program of ours that runs beside the test; it is to end when its standard input does.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Running {
+    /// Starts it, as [`run`] does, and gives each line that it prints to `hear`, on a thread of its own.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(
+        libs: &Path,
+        source: &Path,
+        arguments: &[&str],
+        mut hear: impl FnMut(&str) + Send + 'static,
+    ) -> Self {
+        let mut child = command(libs, source, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run java");
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().expect("its output"));
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|l| hear(&l))
+        });
+        Self { child, stdin }
+    }
+
+    /// Ends its standard input, and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn end(mut self) {
+        drop(self.stdin.take());
+        let status = self.child.wait().expect("wait for java");
+        assert!(status.success(), "a Java program failed: {status}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

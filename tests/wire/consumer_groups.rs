@@ -53,6 +53,7 @@ fn poll_until(
     members: &mut [&mut Consumer],
     mut is_so: impl FnMut(&[&mut Consumer]) -> bool,
 ) -> Vec<Vec<i64>> {
+    #[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
     let begun = Instant::now();
     let mut seen = vec![Vec::new(); members.len()];
     while !is_so(members) {

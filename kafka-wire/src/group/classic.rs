@@ -9,6 +9,8 @@
 
 mod calls;
 mod leader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
