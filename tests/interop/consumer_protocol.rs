@@ -83,6 +83,7 @@ fn shares(members: &[&mut Consumer]) -> Vec<usize> {
 type Seen = BTreeMap<(i32, i64), usize>;
 
 /// Polls all in turn, committing what they read, until it is so.
+#[allow(clippy::disallowed_methods, reason = "a test that hangs should say so")]
 async fn poll_until(
     members: &mut [&mut Consumer],
     seen: &mut Seen,

@@ -230,8 +230,9 @@ fn a_version_that_the_broker_does_not_know_is_refused_once_and_then_agreed_on() 
     assert_eq!(version, api_versions::NEWEST);
     // A broker that has just started learns of the cluster's features a moment after it listens.
     let table = (0..600).map(|_| VersionTable::new(connection.api_versions(version)).expect("a table"));
-    let table = table.inspect(|_| std::thread::sleep(Duration::from_millis(100)));
-    let table = table.skip_while(|table| table.finalized_feature("transaction.version") < 2).next();
-    let table = table.expect("transaction.version 2");
+    let mut table = table.inspect(|_| std::thread::sleep(Duration::from_millis(100)));
+    let table = table
+        .find(|table| table.finalized_feature("transaction.version") >= 2)
+        .expect("transaction.version 2");
     assert!(table.range(ApiKey::Fetch).is_some());
 }

@@ -213,6 +213,7 @@ fn sessions_are_renewed_on_the_same_connection_under_load() {
 
 /// An OpenID provider that knows one client, behind TLS. It answers the `n`th request as `answers[n]` says, the last
 /// one for ever.
+#[allow(clippy::disallowed_methods, reason = "a server that ends with its test, and counts what it reads")]
 async fn provider(answers: &'static [&'static str]) -> u16 {
     let chain = CertificateDer::pem_file_iter(certificate("good.pem")).expect("a certificate");
     let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");

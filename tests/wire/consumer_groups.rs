@@ -49,6 +49,7 @@ fn member(broker: &EmbeddedBroker, way: Way) -> Consumer {
 }
 
 /// Polls all members in turn until it is so; gives the records that came, by member.
+#[allow(clippy::disallowed_methods, reason = "a test that hangs should say so")]
 fn poll_until(
     members: &mut [&mut Consumer],
     mut is_so: impl FnMut(&[&mut Consumer]) -> bool,
