@@ -1,6 +1,8 @@
 //! Foreign clients on the embedded broker and on real Kafka: records of each in the hands of each other, groups
 //! of several members, transactions, administration.
 
+mod groups;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -217,123 +219,6 @@ fn administrators_work(bootstrap: &str) {
     }
 }
 
-/// A group of two: the first member has all, the second gets half, and at the end each record was read once by
-/// somebody, or again after a rebalance by who got its partition.
-fn a_group_of_two(bootstrap: &str, group: &str, first: (&Program, &[&str]), second: (&Program, &[&str])) {
-    let topic = format!("{group}-topic");
-    run(create(bootstrap, &topic));
-    let start = |(program, more): (&Program, &[&str])| {
-        program.start(&[&["group", bootstrap, group, topic.as_str()], more].concat())
-    };
-    let mut seen = BTreeSet::new();
-    let mut count = 0;
-    let mut write = || {
-        run(write_ours(bootstrap, &topic, Codec::None, 6 * PARTITIONS));
-        count += 6 * PARTITIONS;
-        count
-    };
-    let all = write();
-    let one = start(first);
-    one.until("all records", |value| note(&mut seen, value) && seen.len() == all);
-    let two = start(second);
-    // Until the second has joined, the first reads what comes.
-    let mut rounds = 0..200;
-    while rounds.next().is_some() {
-        write();
-        if two.next(Duration::from_millis(300)).is_some_and(|value| note(&mut seen, &value)) {
-            break;
-        }
-    }
-    assert!(!rounds.is_empty(), "{group}: the second member gets nothing");
-    let all = write();
-    until_both_have_read(&one, &two, &mut seen, all);
-    // The first goes, and its partitions go to the second.
-    one.finish();
-    let all = write();
-    two.until("the rest", |value| note(&mut seen, value) && seen.len() == all);
-    two.finish();
-}
-
-/// Notes where a record lies; says whether it was one.
-fn note(seen: &mut BTreeSet<(u64, u64)>, value: &Value) -> bool {
-    let (Some(partition), Some(offset)) = (value["partition"].as_u64(), value["offset"].as_u64()) else {
-        return false;
-    };
-    seen.insert((partition, offset));
-    true
-}
-
-fn until_both_have_read(one: &Running, two: &Running, seen: &mut BTreeSet<(u64, u64)>, count: usize) {
-    for _ in 0..4_000 {
-        for member in [one, two] {
-            while let Some(value) = member.next(Duration::from_millis(15)) {
-                note(seen, &value);
-            }
-        }
-        if seen.len() == count {
-            return;
-        }
-    }
-    panic!("only {} of {count} records were read", seen.len());
-}
-
-fn groups_of_two(bootstrap: &str) {
-    for program in foreign::programs() {
-        a_group_of_two(bootstrap, &format!("group-{:?}", program.maker), (program, &[]), (program, &[]));
-    }
-    if let Some(java) = foreign::program(Maker::Java) {
-        a_group_of_two(bootstrap, "group-consumer", (java, &["consumer"]), (java, &["consumer"]));
-        a_group_of_two(
-            bootstrap,
-            "group-range",
-            (java, &["consumer", "range"]),
-            (java, &["consumer", "range"]),
-        );
-        if let Some(go) = foreign::program(Maker::Go) {
-            // Both know cooperative-sticky.
-            a_group_of_two(bootstrap, "group-mixed", (java, &[]), (go, &[]));
-        }
-    }
-}
-
-/// Two share consumers divide the records between them; and what nobody accepts is delivered five times.
-fn share_groups(bootstrap: &str) {
-    let Some(java) = foreign::program(Maker::Java) else { return };
-    let topic = "shared";
-    run(create(bootstrap, topic));
-    run(write_ours(bootstrap, topic, Codec::None, RECORDS));
-    let start = |group: &str, what: &str| java.start(&["share", bootstrap, group, topic, what]);
-    let (one, two) = (start("sharing", "accept"), start("sharing", "accept"));
-    let mut seen = BTreeSet::new();
-    let mut take = |member: &Running| {
-        while let Some(value) = member.next(Duration::from_millis(20)) {
-            let fresh = seen.insert((value["partition"].as_u64(), value["offset"].as_u64()));
-            assert!(fresh && value["deliveries"] == 1, "delivered once more: {value}");
-        }
-        seen.len()
-    };
-    let mut rounds = 0..2_000;
-    while take(&one).max(take(&two)) < RECORDS {
-        assert!(rounds.next().is_some(), "not all records came");
-    }
-    // More come while both are there.
-    run(write_ours(bootstrap, topic, Codec::Lz4, RECORDS));
-    while take(&one).max(take(&two)) < 2 * RECORDS {
-        assert!(rounds.next().is_some(), "not all records came");
-    }
-    one.finish();
-    two.finish();
-
-    let releasing = start("releasing", "release");
-    let mut deliveries = 0;
-    releasing.until("each record five times", |value| {
-        assert!((1..=5).contains(&value["deliveries"].as_i64().expect("a count")), "{value}");
-        deliveries += 1;
-        deliveries == 5 * 2 * RECORDS
-    });
-    releasing.finish();
-}
-
 fn on_embedded(test: impl FnOnce(&str)) {
     if !real_kafka::available() {
         return;
@@ -378,19 +263,4 @@ fn transactions_of_foreign_clients_on_kafka() {
 #[test]
 fn foreign_administrators_on_the_embedded_broker() {
     on_embedded(administrators_work);
-}
-
-#[test]
-fn groups_of_foreign_clients_on_the_embedded_broker() {
-    on_embedded(groups_of_two);
-}
-
-#[test]
-fn share_groups_of_java_on_the_embedded_broker() {
-    on_embedded(share_groups);
-}
-
-#[test]
-fn share_groups_of_java_on_kafka() {
-    on_kafka(share_groups);
 }
