@@ -1,4 +1,4 @@
-//! A Kafka client in pure Rust: producer, transactions, consumer of assigned partitions, and administration, for
+//! A Kafka client in pure Rust: producer, transactions, consumer with groups or without, and administration, for
 //! Kafka 3.9 to 4.3.
 //!
 //! ```no_run

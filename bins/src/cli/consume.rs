@@ -6,11 +6,15 @@ mod start;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{BufWriter, StdoutLock, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use kafka_wire::config::{ConsumerConfig, Properties};
-use kafka_wire::{Consumer, FetchedBatch, OffsetAndEpoch, OffsetSpec, TopicPartition};
+use kafka_wire::{
+    CloseOptions, Consumer, FetchedBatch, OffsetAndEpoch, OffsetSpec, RebalanceListener, TopicPartition,
+};
 
 use self::format::Format;
 use self::start::Start;
@@ -46,7 +50,8 @@ pub(super) struct Options {
     /// What is printed for a null key or value
     #[arg(short = 'Z', long, value_name = "TEXT", default_value = "", num_args = 0..=1, default_missing_value = "NULL")]
     null: String,
-    /// Go on where this group is, and commit what was printed for it; the process does not become its member
+    /// Read as a member of this group: go on where it is, commit what was printed, share the partitions with its other
+    /// members. With --partition or --offset, go on for it without being one
     #[arg(short = 'G', long)]
     group: Option<String>,
     /// read_committed, or read_uncommitted to see open and aborted transactions too
@@ -58,6 +63,8 @@ pub(super) struct Options {
 
 /// How often what was printed is committed, when there is a group.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the last commit and leaving the group may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints until the end that was asked for, or until it is asked to stop.
 pub(super) fn run(options: Options) -> Result<()> {
@@ -66,7 +73,12 @@ pub(super) fn run(options: Options) -> Result<()> {
     // there is an error: nobody asked for another one.
     let is_stored = options.offset.is_none_or(|offset| offset == Start::Stored);
     let reset = if is_stored && options.group.is_some() { "earliest" } else { "none" };
-    let properties = options.connection.properties(&[("auto.offset.reset", reset)], &flags)?;
+    let mut defaults = vec![("auto.offset.reset", reset)];
+    if options.is_member() {
+        // What is printed is handed over before the next poll, which commits it.
+        defaults.extend([("enable.auto.commit", "true"), ("auto.commit.interval.ms", "1000")]);
+    }
+    let properties = options.connection.properties(&defaults, &flags)?;
     block_on(async {
         let mut stop = Stop::listen()?;
         let mut reader = Reader::start(options, &properties).await?;
@@ -78,8 +90,25 @@ pub(super) fn run(options: Options) -> Result<()> {
                 () = stop.wait() => break,
             }
         }
-        reader.commit().await
+        reader.commit().await?;
+        Ok(reader.consumer.close_with(CloseOptions { timeout: CLOSE_TIMEOUT, ..Default::default() }).await?)
     })
+}
+
+impl Options {
+    fn is_member(&self) -> bool {
+        let is_stored = self.offset.is_none_or(|offset| offset == Start::Stored);
+        self.group.is_some() && is_stored && self.partition.is_empty()
+    }
+}
+
+/// Notes the first assignment, even of nothing.
+struct Joined(Arc<AtomicBool>);
+
+impl RebalanceListener for Joined {
+    fn assigned(&mut self, _: &mut Consumer, _: &[TopicPartition]) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Reader {
@@ -89,6 +118,9 @@ struct Reader {
     out: BufWriter<StdoutLock<'static>>,
     /// With `--exit`: partitions that are not at their end yet, with that end.
     open: BTreeMap<TopicPartition, i64>,
+    /// A member of the group, and it has got its first assignment.
+    is_member: bool,
+    has_joined: Arc<AtomicBool>,
     printed: u64,
     /// Behind what was printed, and not committed yet.
     positions: BTreeMap<TopicPartition, OffsetAndEpoch>,
@@ -105,25 +137,45 @@ impl Reader {
         let ends = consumer.list_offsets(wanted, isolation).await?;
         let ends: Vec<(TopicPartition, i64)> =
             ends.into_iter().map(|(partition, end)| (partition, end.offset.unwrap_or(0))).collect();
-        let default = if has_group { Start::Stored } else { Start::Beginning };
-        let start = options.offset.unwrap_or(default);
-        consumer.assign(start.positions(&consumer, &ends).await?)?;
+        let has_joined = Arc::new(AtomicBool::new(false));
+        let is_member = options.is_member();
         let mut open = BTreeMap::new();
-        if options.exit {
-            for (partition, end) in ends {
-                if consumer.position(&partition).await?.offset < end {
-                    open.insert(partition, end);
+        if is_member {
+            consumer.set_listener(Joined(Arc::clone(&has_joined)));
+            consumer.subscribe([options.topic.as_str()])?;
+            open.extend(ends);
+        } else {
+            let default = if has_group { Start::Stored } else { Start::Beginning };
+            let start = options.offset.unwrap_or(default);
+            consumer.assign(start.positions(&consumer, &ends).await?)?;
+            if options.exit {
+                for (partition, end) in ends {
+                    if consumer.position(&partition).await?.offset < end {
+                        open.insert(partition, end);
+                    }
                 }
             }
         }
         let format = if options.json { Format::Json } else { options.format.clone() };
         let out = BufWriter::new(std::io::stdout().lock());
-        Ok(Self { options, format, consumer, out, open, printed: 0, positions: BTreeMap::new() })
+        let positions = BTreeMap::new();
+        Ok(Self { options, format, consumer, out, open, is_member, has_joined, printed: 0, positions })
     }
 
     fn is_done(&self) -> bool {
-        let is_at_end = self.options.exit && self.open.is_empty();
-        is_at_end || self.options.count.is_some_and(|count| self.printed >= count)
+        let is_at_end = if self.is_member { self.member_is_at_end() } else { self.open.is_empty() };
+        self.options.exit && is_at_end || self.options.count.is_some_and(|count| self.printed >= count)
+    }
+
+    /// A member is at the end of what it has now; others see to the rest.
+    fn member_is_at_end(&self) -> bool {
+        let positions: BTreeMap<TopicPartition, OffsetAndEpoch> =
+            self.consumer.positions().into_iter().collect();
+        let is_at_end = |partition: &TopicPartition| {
+            let position = positions.get(partition).map(|at| at.offset);
+            position.is_some_and(|at| self.open.get(partition).is_none_or(|end| at >= *end))
+        };
+        self.has_joined.load(Ordering::Relaxed) && self.consumer.assignment().iter().all(is_at_end)
     }
 
     /// The next batch, with records or without: one without moves the position too. What is printed is
@@ -154,8 +206,16 @@ impl Reader {
             self.format.write(&mut self.out, partition, &record, &self.options.null)?;
             self.printed += 1;
         }
-        if end.is_some_and(|end| position.offset >= end) {
+        if !self.is_member && end.is_some_and(|end| position.offset >= end) {
             self.open.remove(partition);
+        }
+        if self.is_member {
+            // It goes on, for whoever, behind the last record that was printed.
+            if position.offset < batch.next_offset() {
+                self.consumer.seek(partition, position)?;
+                self.consumer.pause([partition])?;
+            }
+            return Ok(self.out.flush()?);
         }
         if !self.options.exit || end.is_some() {
             self.positions.insert(partition.clone(), position);
@@ -167,7 +227,7 @@ impl Reader {
     async fn commit(&mut self) -> Result<()> {
         self.out.flush()?;
         let positions = std::mem::take(&mut self.positions);
-        if self.options.group.is_some() {
+        if self.options.group.is_some() && !self.is_member {
             let offsets = positions.into_iter().map(|(partition, at)| (partition, at.into()));
             self.consumer.commit_offsets(offsets).await?;
         }

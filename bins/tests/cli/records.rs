@@ -81,6 +81,27 @@ fn a_group_goes_on_where_it_was() {
     assert_eq!(cluster.ok(&["consume", "t", "-G", "g", "-e"]), "2\n");
     assert_eq!(cluster.ok(&["consume", "t", "-G", "g", "-e"]), "");
     assert_eq!(cluster.ok(&["consume", "t", "-G", "g", "-e", "-o", "beginning"]), "0\n1\n2\n");
+    // Its members share the partitions, so that one alone would not come to this end.
+    let mut other = kafka_wire::Consumer::builder()
+        .bootstrap(&cluster.bootstrap)
+        .group("shared")
+        .set("auto.offset.reset", "earliest")
+        .set("heartbeat.interval.ms", "100")
+        .subscribe(["t"])
+        .build()
+        .unwrap();
+    let bootstrap = cluster.bootstrap.clone();
+    let member = std::thread::spawn(move || {
+        crate::harness::run(&["consume", "t", "-G", "shared", "-e", "--bootstrap", &bootstrap], "").ok()
+    });
+    let mut read = 0;
+    while !member.is_finished() {
+        read += other.poll_blocking(std::time::Duration::from_millis(10)).unwrap().len();
+    }
+    let printed = member.join().unwrap().lines().count();
+    while read + printed < 3 {
+        read += other.poll_blocking(std::time::Duration::from_millis(100)).unwrap().len();
+    }
 }
 
 #[test]
