@@ -144,6 +144,9 @@ impl Cluster {
                 }
             }
             Entry::Deleted { name } => {
+                if let Some(id) = self.topics.get(&name).map(|topic| topic.id) {
+                    self.shares.forget(|(_, topic, _)| *topic == id);
+                }
                 self.topics.remove(&name)?;
                 self.groups.forget_topic(&name);
                 self.transactions.forget_topic(&name);
