@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kafka_wire::admin::PartitionDescription;
 use kafka_wire::config::ProducerConfig;
-use kafka_wire::{Acks, BrokerId, Isolation, NewTopic, Producer, Receipt, Record};
+use kafka_wire::{Acks, BrokerId, Codec, ErrorCode, Isolation, NewTopic, Producer, Receipt, Record};
 use tidewater_tests::proxy::{Fault, Gate};
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
@@ -70,6 +70,52 @@ impl Writer {
 
 fn written(sent: &[Sent]) -> usize {
     sent.iter().filter(|sent| matches!(sent.fate, Fate::Written(_))).count()
+}
+
+/// Batches that grow beyond what the topic takes are split, without and with compression, until they fit; the one
+/// record that is too large by itself fails, and Kafka's own client reads the rest in order.
+#[test]
+fn batches_that_are_too_large_for_a_topic_are_split() {
+    for version in [Version::V3_9, Version::V4_3] {
+        on_shared(version, async |cluster| {
+            const NAME: &str = "small-batches";
+            create(cluster, NewTopic::new(NAME, 1).config("max.message.bytes", "2000")).await;
+            let mut expected = Vec::new();
+            for codec in [Codec::None, Codec::Zstd] {
+                let mut config = producer_config(cluster, NAME);
+                config.compression = codec;
+                config.linger = Duration::from_millis(200);
+                let producer = Producer::new(config).expect("a producer");
+                let mut sent = Vec::new();
+                for number in 0_u64..400 {
+                    // Digits that compress badly.
+                    let noise = |round: u64| (number * 1_000 + round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let rounds = if number == 123 { 500 } else { 3 };
+                    let value: String = (0..rounds).map(|round| format!("{:016x}", noise(round))).collect();
+                    let receipt = producer.enqueue(Record::to(NAME).value(&value)).await.expect("enqueue");
+                    sent.push((receipt, value));
+                }
+                for (number, (receipt, value)) in sent.into_iter().enumerate() {
+                    match receipt.await {
+                        Ok(report) => {
+                            assert_eq!(report.offset, Some(expected.len() as i64));
+                            expected.push(value);
+                        }
+                        Err(error) => {
+                            assert_eq!(
+                                (number, error.code()),
+                                (123, Some(ErrorCode::MESSAGE_TOO_LARGE)),
+                                "{error}"
+                            );
+                            assert!(!error.possibly_written(), "{error}");
+                        }
+                    }
+                }
+            }
+            assert_eq!(expected.len(), 2 * 399);
+            assert_eq!(values_that_java_reads(cluster, NAME).await, expected);
+        });
+    }
 }
 
 /// Three nodes are killed with `SIGKILL` and started again in turn, one is frozen and thawed, and at last all die at
