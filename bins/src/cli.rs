@@ -17,6 +17,7 @@ mod produce;
 mod quota;
 mod run;
 mod topic;
+mod transactional_message_copier;
 mod txn;
 mod user;
 mod verifiable;
@@ -77,6 +78,8 @@ enum Command {
     Produce(produce::Options),
     /// Read records and print them.
     Consume(consume::Options),
+    /// Copy a topic's records in transactions and tell how far it is, by the contract of Kafka's own tests.
+    TransactionalMessageCopier(transactional_message_copier::Options),
     /// Read as a member of a group and tell what happens, by the contract of Kafka's own tests.
     VerifiableConsumer(verifiable_consumer::Options),
     /// Write numbers and tell the fate of each: Kafka's own contract for a producer under test.
@@ -123,6 +126,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Txn(options) => txn::run(options),
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
+        Command::TransactionalMessageCopier(options) => transactional_message_copier::run(options),
         Command::VerifiableConsumer(options) => verifiable_consumer::run(options),
         Command::VerifiableProducer(options) => verifiable_producer::run(options),
         Command::VerifiableShareConsumer(options) => verifiable_share_consumer::run(options),

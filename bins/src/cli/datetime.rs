@@ -51,6 +51,23 @@ fn zone(time: &str) -> Option<(&str, i64)> {
     Some((time, if sign == "-" { -minutes } else { minutes }))
 }
 
+/// A time as Java's test tools print it, `2026/11/21 14:00:00:250`; in UTC.
+pub(super) fn format_slashes(since_1970_ms: i64) -> String {
+    let (mut days, ms) = (since_1970_ms.div_euclid(86_400_000), since_1970_ms.rem_euclid(86_400_000));
+    let (mut year, mut month) = (1970, 1);
+    while days >= 365 + i64::from(is_leap(year)) {
+        days -= 365 + i64::from(is_leap(year));
+        year += 1;
+    }
+    while days >= days_in(year, month) {
+        days -= days_in(year, month);
+        month += 1;
+    }
+    let (day, seconds) = (days + 1, ms / 1_000);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}:{:03}", ms % 1_000)
+}
+
 /// Exactly so many digits.
 fn number(text: &str, digits: usize) -> Option<i64> {
     let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -102,6 +119,18 @@ mod tests {
             ("1795269600000", 1_795_269_600_000),
         ] {
             assert_eq!(parse_ms(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_printed_as_java_does() {
+        for (ms, expected) in [
+            (0, "1970/01/01 00:00:00:000"),
+            (1_795_269_600_250, "2026/11/21 14:00:00:250"),
+            (1_709_251_199_000, "2024/02/29 23:59:59:000"),
+            (951_868_800_000, "2000/03/01 00:00:00:000"),
+        ] {
+            assert_eq!(format_slashes(ms), expected);
         }
     }
 

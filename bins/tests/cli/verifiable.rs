@@ -141,3 +141,32 @@ fn the_verifiable_consumer_tells_what_it_is_assigned_reads_and_commits() {
         assert!(child.wait().unwrap().success());
     }
 }
+
+/// Every record once, in order, though one transaction in three is aborted; a second run finds nothing left.
+#[test]
+fn the_copier_copies_in_transactions_by_hand_and_as_a_member() {
+    let cluster = Cluster::with_topics(&[("in", 1), ("out", 1), ("out-of-members", 1)]);
+    let lines: String = (0..500).map(|number| format!("{number}\n")).collect();
+    cluster.run(&["produce", "in"], &lines).ok();
+    for (output, group, more) in [
+        ("out", "by-hand", &["--enable-random-aborts"][..]),
+        ("out-of-members", "members", &["--group-mode", "--use-group-metadata", "--enable-random-aborts"]),
+    ] {
+        let copy = || {
+            let fixed = ["transactional-message-copier", "--input-topic", "in", "--input-partition", "0"];
+            let to = ["--output-topic", output, "--transactional-id", output, "--consumer-group", group];
+            let at = ["--transaction-size", "40", "--broker-list", &cluster.bootstrap];
+            events(&run(&[&fixed[..], &to, &at, more].concat(), "").ok())
+        };
+        let told = copy();
+        let last = told.last().unwrap();
+        assert_eq!((&last["stage"], &last["transactionalId"]), (&"ShutdownComplete".into(), &output.into()));
+        assert_eq!((&last["remaining"], &last["totalProcessed"]), (&0.into(), &500.into()));
+        assert!(told.iter().any(|status| status["stage"] == "ProcessLoop"), "{told:?}");
+        assert_eq!(told.iter().any(|status| status["stage"] == "RebalanceComplete"), group == "members");
+        assert_eq!(cluster.ok(&["consume", output, "-e"]), lines);
+        if group == "by-hand" {
+            assert_eq!(copy().last().unwrap()["totalProcessed"], 0);
+        }
+    }
+}
