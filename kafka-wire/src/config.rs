@@ -100,6 +100,8 @@ pub struct ClientConfig {
     /// `metadata.recovery.rebootstrap.trigger.ms`: after how long without metadata, while brokers are connected but do
     /// not answer, the client starts again from its bootstrap servers (KIP-1102). Default 5 min.
     pub rebootstrap_trigger: Duration,
+    /// `enable.metrics.push`: whether brokers that ask for it are told this client's figures (KIP-714). Default `true`.
+    pub enable_metrics_push: bool,
     /// `allow.auto.create.topics`: whether asking for a topic may create it, where the broker allows that.
     /// Default `false`, unlike Java: a mistyped name should be an error, not a topic.
     pub allow_auto_create_topics: bool,
@@ -122,6 +124,7 @@ impl Default for ClientConfig {
             metadata_max_age: Duration::from_secs(300),
             metadata_recovery: MetadataRecovery::Rebootstrap,
             rebootstrap_trigger: Duration::from_secs(300),
+            enable_metrics_push: true,
             allow_auto_create_topics: false,
         }
     }
@@ -183,6 +186,7 @@ impl ClientConfig {
                 default.rebootstrap_trigger,
                 0,
             )?,
+            enable_metrics_push: reader.boolean("enable.metrics.push", default.enable_metrics_push)?,
             allow_auto_create_topics: reader
                 .boolean("allow.auto.create.topics", default.allow_auto_create_topics)?,
         })

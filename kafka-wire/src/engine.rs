@@ -11,6 +11,7 @@ mod call;
 mod core;
 mod discovery;
 mod pool;
+mod telemetry;
 mod throttle;
 mod traffic;
 
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 pub use self::core::Core;
+use self::core::Purpose;
+use self::telemetry::Telemetry;
 pub use call::{Lane, Target};
 pub(crate) use discovery::read_topic;
 
@@ -183,7 +186,12 @@ impl<R: Role> Engine<R> {
 
     /// Whether the role has finished.
     pub fn is_closed(&self) -> bool {
-        self.role.is_closed()
+        self.role.is_closed() && self.core.telemetry.as_ref().is_none_or(Telemetry::has_ended)
+    }
+
+    /// Says what time it is at `now`, in nanoseconds since 1970: for the figures that brokers ask for.
+    pub fn set_wall_clock(&mut self, now: Instant, unix_ns: u64) {
+        self.core.wall_clock = Some((now, unix_ns));
     }
 
     /// The role.
@@ -204,10 +212,33 @@ impl<R: Role> Engine<R> {
                 self.role.handle_response(now, token, result, &mut self.core);
             } else if self.core.take_progress() {
                 self.role.handle_progress(now, &mut self.core);
-            } else {
+            } else if !self.tell_figures(now) {
                 return;
             }
         }
+    }
+
+    /// Tells a broker this client's figures when it is time, and once more at the end; whether it did.
+    fn tell_figures(&mut self, now: Instant) -> bool {
+        let is_last = self.role.is_closed();
+        let Some(mut telemetry) = self.core.telemetry.take() else { return false };
+        let is_due = if is_last { telemetry.end(now) } else { telemetry.wants_figures(now) };
+        let request = if is_due {
+            let wall_clock = self.core.wall_clock;
+            let time_ns =
+                wall_clock.map_or(0, |(then, ns)| ns + now.saturating_duration_since(then).as_nanos() as u64);
+            let rack = self.core.config.client_rack.clone();
+            let resource: Vec<(&str, &str)> =
+                rack.as_deref().map(|rack| ("client_rack", rack)).into_iter().collect();
+            telemetry.push(now, time_ns, &resource, is_last, |sink| self.measure(now, sink))
+        } else {
+            None
+        };
+        self.core.telemetry = Some(telemetry);
+        let Some(request) = request else { return false };
+        let timeout = self.core.config.request_timeout;
+        self.core.call_for(now, Purpose::Telemetry, Target::Any, request, timeout);
+        true
     }
 }
 

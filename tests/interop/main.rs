@@ -22,5 +22,6 @@ mod schemas;
 mod secured;
 mod share;
 mod support;
+mod telemetry;
 mod tls;
 mod transactions;

@@ -22,6 +22,22 @@ pub fn run(libs: &Path, source: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Compiles the single-file program `source` into `folder`, with the jars of `libs` on the class path.
+///
+/// # Panics
+/// When it does not compile; the compiler's words are shown.
+pub fn compile(libs: &Path, source: &Path, folder: &Path) {
+    let output = Command::new("javac")
+        .args(["-nowarn", "-cp"])
+        .arg(format!("{}/*", libs.display()))
+        .arg("-d")
+        .arg(folder)
+        .arg(source)
+        .output()
+        .expect("run javac");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn output(libs: &Path, source: &Path, arguments: &[&str]) -> Output {
     command(libs, source, arguments).output().expect("run java")
 }

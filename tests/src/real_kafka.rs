@@ -159,18 +159,27 @@ pub struct Options {
     pub properties: Vec<(String, String)>,
     /// Whether clients reach the nodes through a [`Proxy`].
     pub proxied: bool,
+    /// A folder of classes that nodes can load, too.
+    pub classes: Option<PathBuf>,
 }
 
 impl Options {
     /// `nodes` nodes of `version`, plaintext.
     pub fn new(version: Version, nodes: usize) -> Self {
-        Self { version, nodes, properties: Vec::new(), proxied: false }
+        Self { version, nodes, properties: Vec::new(), proxied: false, classes: None }
     }
 
     /// Puts a [`Proxy`] before each node: all traffic of clients and between tools and nodes passes it.
     #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Lets nodes load the classes of this folder, for plugins.
+    #[must_use]
+    pub fn classes(mut self, folder: &Path) -> Self {
+        self.classes = Some(folder.to_path_buf());
         self
     }
 
@@ -396,7 +405,10 @@ impl Cluster {
     }
 
     fn class_path(&self) -> String {
-        format!("{}/*", self.jars.display())
+        match &self.options.classes {
+            Some(folder) => format!("{}/*:{}", self.jars.display(), folder.display()),
+            None => format!("{}/*", self.jars.display()),
+        }
     }
 
     fn node_folder(&self, node: usize) -> PathBuf {

@@ -26,6 +26,7 @@ pub(super) const READ: &[&str] = &[
     "delivery.timeout.ms",
     "enable.auto.commit",
     "enable.idempotence",
+    "enable.metrics.push",
     "fetch.max.bytes",
     "fetch.max.wait.ms",
     "fetch.min.bytes",
@@ -112,7 +113,6 @@ pub(super) const REFUSED: &[(&str, &str)] =
 /// Known to Java's producer, consumer or admin client of Kafka 4.3, and without a meaning here.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "bootstrap.controllers",
-    "enable.metrics.push",
     "exclude.internal.topics",
     "interceptor.classes",
     "key.deserializer",

@@ -11,6 +11,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use super::call::{Call, Lane, Target, api_name, is_read_only};
 use super::discovery::Discovery;
 use super::pool::{Endpoint, Link, Pool, SlotKey};
+use super::telemetry::Telemetry;
 use super::{ConnectionId, Output, Token, throttle};
 use crate::cluster::{Cluster, CoordinatorKind};
 use crate::config::{ClientConfig, HostPort, MetadataRecovery};
@@ -33,6 +34,7 @@ pub(super) enum Purpose {
     Role,
     Metadata,
     FindCoordinator(CoordinatorKind, Arc<str>),
+    Telemetry,
 }
 
 /// What a role may use: calls to brokers, and what is known of the cluster.
@@ -41,6 +43,9 @@ pub struct Core {
     pub(super) cluster: Cluster,
     pub(super) discovery: Discovery,
     pub(super) rng: Rng,
+    pub(super) telemetry: Option<Telemetry>,
+    /// An instant, and what time it was then, in nanoseconds since 1970.
+    pub(super) wall_clock: Option<(Instant, u64)>,
     pool: Pool,
     client_id: Arc<str>,
     /// Every call without an answer.
@@ -67,6 +72,8 @@ impl Core {
             cluster: Cluster::default(),
             discovery: Discovery::new(now),
             rng: Rng::new(seed),
+            telemetry: config.enable_metrics_push.then(|| Telemetry::new(now)),
+            wall_clock: None,
             pool: Pool::new(),
             client_id: config.client_id.as_str().into(),
             open: HashMap::new(),
@@ -393,6 +400,7 @@ impl Core {
 
     /// Routes, dials and sends what can be; called after every input.
     pub(super) fn advance(&mut self, now: Instant) {
+        self.ask_about_figures(now);
         // Routing finds out what must be looked up, and a lookup is a call to be routed.
         self.route_all(now);
         while self.discover(now) {
@@ -411,6 +419,19 @@ impl Core {
         if self.cluster.generation() != self.seen_generation {
             self.seen_generation = self.cluster.generation();
             self.progress = true;
+        }
+    }
+
+    /// Asks which figures the cluster wants, once somebody can be asked.
+    fn ask_about_figures(&mut self, now: Instant) {
+        let Some(telemetry) = self.telemetry.as_mut().filter(|telemetry| telemetry.wants_to_ask(now)) else {
+            return;
+        };
+        if self.pool.offers(ApiKey::GetTelemetrySubscriptions)
+            && let Some(request) = telemetry.ask(now)
+        {
+            let timeout = self.config.request_timeout;
+            self.call_for(now, Purpose::Telemetry, Target::Any, request, timeout);
         }
     }
 
@@ -548,6 +569,11 @@ impl Core {
             Some(Purpose::Role) => self.answers.push_back((token, result)),
             Some(Purpose::Metadata) => self.handle_metadata(now, result),
             Some(Purpose::FindCoordinator(kind, key)) => self.handle_coordinator(now, kind, key, result),
+            Some(Purpose::Telemetry) => {
+                if let Some(telemetry) = &mut self.telemetry {
+                    telemetry.answered(now, result, &mut self.rng);
+                }
+            }
         }
     }
 
@@ -598,7 +624,10 @@ impl Core {
             [dial, resume, deadline]
         });
         let calls = self.calls.values().map(|call| Some(call.send_by));
-        slots.chain(calls).chain([self.route_at, self.discovery.poll_timeout()]).flatten().min()
+        let telemetry = self.telemetry.as_ref().and_then(|telemetry| {
+            telemetry.poll_timeout(!self.pool.offers(ApiKey::GetTelemetrySubscriptions))
+        });
+        slots.chain(calls).chain([self.route_at, self.discovery.poll_timeout(), telemetry]).flatten().min()
     }
 }
 

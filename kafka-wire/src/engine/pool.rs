@@ -13,6 +13,7 @@ use crate::config::HostPort;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::protocol::api_versions;
+use crate::protocol::messages::ApiKey;
 use crate::time::{Backoff, Rng};
 use crate::types::BrokerId;
 
@@ -88,6 +89,13 @@ impl Pool {
 
     pub(super) fn health(&mut self, endpoint: Endpoint) -> &mut Health {
         self.health.entry(endpoint).or_default()
+    }
+
+    /// Whether a broker that is connected offers the API.
+    pub(super) fn offers(&self, api: ApiKey) -> bool {
+        let links = self.slots.values().filter_map(|slot| slot.link.as_ref());
+        let mut tables = links.filter_map(|link| link.connection.versions());
+        tables.any(|versions| versions.range(api).is_some())
     }
 
     /// When the endpoint may be dialled; `None` is at once.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes};
 use tokio::time::Sleep;
@@ -73,7 +73,8 @@ where
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(start)?;
     let seed = RandomState::new().hash_one(name);
-    let engine = Engine::new(now(), config, seed, role);
+    let mut engine = Engine::new(now(), config, seed, role);
+    engine.set_wall_clock(now(), unix_ns());
     let on_thread = Arc::clone(&signal);
     let thread = thread::Builder::new()
         .name(name.to_owned())
@@ -100,6 +101,13 @@ where
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+/// In nanoseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
+fn unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Reads of one connection before the others have their turn.
@@ -168,6 +176,10 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
         loop {
             self.signal.awake(context);
             if self.signal.is_stopped() {
+                if self.engine.role().is_closed() {
+                    // Its last figures may still be here.
+                    self.poll_connections(context);
+                }
                 return Poll::Ready(());
             }
             let next_feed = self.feed_engine();

@@ -59,6 +59,11 @@ impl Compression {
         if is_compiled_in(codec) { Ok(Self { codec, level }) } else { Err(not_compiled_in(codec)) }
     }
 
+    /// Compresses bytes that are no batch, in place, as Kafka compresses batches; answers with what.
+    pub(crate) fn apply(self, bytes: &mut BytesMut) -> Codec {
+        compress(self, bytes)
+    }
+
     /// The codec.
     pub const fn codec(self) -> Codec {
         self.codec
