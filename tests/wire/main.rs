@@ -11,6 +11,7 @@ mod producer_rig;
 mod producer_send;
 mod producer_transactions;
 mod resilience;
+mod rights;
 mod tls;
 
 use kafka_wire::Admin;

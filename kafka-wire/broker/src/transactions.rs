@@ -26,6 +26,15 @@ pub(crate) enum State {
 }
 
 impl State {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Empty,
+        Self::Ongoing,
+        Self::PrepareCommit,
+        Self::PrepareAbort,
+        Self::CompleteCommit,
+        Self::CompleteAbort,
+    ];
+
     /// Kafka's name of it, as in `DescribeTransactions`.
     pub(crate) const fn name(self) -> &'static str {
         match self {

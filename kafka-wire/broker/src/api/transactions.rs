@@ -1,5 +1,6 @@
 //! InitProducerId 0–5, AddPartitionsToTxn 0–5 (clients use up to 3), AddOffsetsToTxn 0–4, TxnOffsetCommit
-//! 0–5, EndTxn 0–5, DescribeTransactions 0, ListTransactions 0–2 (patterns are not served).
+//! 0–5, EndTxn 0–5, DescribeTransactions 0, ListTransactions 0–2 (patterns are those of the `regex`
+//! crate, which are those of RE2 that Kafka takes).
 //!
 //! EndTxn from version 5 on raises the epoch (KIP-890); TxnOffsetCommit from 5 on adds its group. An open
 //! transaction is aborted as soon as its timeout is over, where Kafka looks every ten seconds.
@@ -17,9 +18,10 @@ use kafka_wire::protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
     DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse,
-    ProducerId, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    ProducerId, StrBytes, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_wire::{ErrorCode, ProducerIdentity};
+use regex::{Regex, RegexBuilder};
 
 use super::offsets::{check_committer, check_offset};
 use super::{Answer, Context, text, topic_name};
@@ -28,12 +30,15 @@ use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::groups::classic::Identity;
 use crate::journal::Entry;
+use crate::transactions::State;
 
 /// From here on `EndTxn` raises the epoch and `TxnOffsetCommit` adds its group.
 const VERSION_2_FROM: i16 = 5;
 /// From here on `TxnOffsetCommit` knows `TRANSACTION_ABORTABLE`.
 const KNOWS_ABORTABLE_FROM: i16 = 4;
 const TRANSACTION: i8 = 1;
+/// Memory that a compiled pattern may take.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 pub(super) fn init_producer_id(
     cluster: &mut Cluster,
@@ -356,6 +361,15 @@ pub(super) fn describe(
 }
 
 pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListTransactionsRequest) -> Answer {
+    let mut answer = ListTransactionsResponse::default();
+    let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty());
+    let pattern = match pattern.map(whole_name).transpose() {
+        Ok(pattern) => pattern,
+        Err(code) => return context.answer(&answer.with_error_code(code.code())),
+    };
+    let is_known = |filter: &&StrBytes| State::ALL.iter().any(|state| state.name() == filter.as_str());
+    answer.unknown_state_filters =
+        request.state_filters.iter().filter(|filter| !is_known(filter)).cloned().collect();
     let states = cluster.transactions.iter().filter(|transaction| {
         let filters = &request.state_filters;
         let state_fits =
@@ -363,8 +377,12 @@ pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListTransa
         let producers = &request.producer_id_filters;
         let producer_fits =
             producers.is_empty() || producers.iter().any(|it| it.0 == transaction.producer_id);
+        let age_ms = context.now.unix_ms.saturating_sub(transaction.started_unix_ms);
+        let age_fits = request.duration_filter < 0 || age_ms > request.duration_filter;
+        let name_fits = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&transaction.id));
         let is_here = cluster.coordinator(TRANSACTION, &transaction.id) == context.node;
-        state_fits && producer_fits && is_here && may_describe(context, &transaction.id).is_ok()
+        let is_wanted = state_fits && producer_fits && age_fits && name_fits;
+        is_wanted && is_here && may_describe(context, &transaction.id).is_ok()
     });
     let states = states.map(|transaction| {
         listed::TransactionState::default()
@@ -372,6 +390,12 @@ pub(super) fn list(cluster: &mut Cluster, context: &Context, request: ListTransa
             .with_producer_id(ProducerId(transaction.producer_id))
             .with_transaction_state(text(transaction.state.name()))
     });
-    let states = states.collect();
-    context.answer(&ListTransactionsResponse::default().with_transaction_states(states))
+    answer.transaction_states = states.collect();
+    context.answer(&answer)
+}
+
+/// A pattern for whole transactional ids.
+fn whole_name(pattern: &str) -> Result<Regex, ErrorCode> {
+    let whole = RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_BYTES_MAX).build();
+    whole.map_err(|_| ErrorCode::INVALID_REGULAR_EXPRESSION)
 }

@@ -113,7 +113,7 @@ impl Cluster {
         if pause.is_zero() {
             return;
         }
-        connection.muted_until = Some(now.instant + pause);
+        connection.muted_until = now.instant.checked_add(pause);
         if guard::begins_with_throttle_time(context.api, context.version) {
             let tags = usize::from(context.api.response_header_version(context.version) >= 1);
             overwrite(frame, LENGTH_AND_ID_BYTES + tags, &millis(pause).to_be_bytes());

@@ -352,3 +352,25 @@ fn partitions_are_described_page_by_page() {
     }
     assert_eq!(pages, ["a from 0: 2", "a from 2: 1, b from 0: 1", "orders from 0: 2"]);
 }
+
+#[test]
+fn transactions_are_found_by_state_age_and_name() {
+    let mut it = Harness::new(Options::default());
+    let producer = init(&mut it).unwrap();
+    assert_eq!(it.produce_in_transaction(12, "job", 0, batch(&["a"], Some((producer, 0)), true)), 0);
+    it.advance(std::time::Duration::from_secs(5));
+    let list = |it: &mut Harness, states: &[&str], older_than_ms, pattern: &str| {
+        let request = ListTransactionsRequest::default()
+            .with_state_filters(states.iter().map(|state| text(state)).collect())
+            .with_duration_filter(older_than_ms)
+            .with_transactional_id_pattern(Some(text(pattern)));
+        let answer = it.call(2, request);
+        (answer.error_code, answer.transaction_states.len(), answer.unknown_state_filters.len())
+    };
+    assert_eq!(list(&mut it, &["Ongoing"], -1, ""), (0, 1, 0));
+    assert_eq!(list(&mut it, &["Empty", "Strange"], -1, ""), (0, 0, 1));
+    assert_eq!(list(&mut it, &[], 4_000, "j.b"), (0, 1, 0));
+    assert_eq!(list(&mut it, &[], 5_000, "j.b"), (0, 0, 0));
+    assert_eq!(list(&mut it, &[], -1, "j"), (0, 0, 0), "the whole name");
+    assert_eq!(list(&mut it, &[], -1, "(").0, ErrorCode::INVALID_REGULAR_EXPRESSION.code());
+}

@@ -1,0 +1,104 @@
+//! A guarded broker: the client logs in by each mechanism, and is told what it may not do.
+
+use std::path::{Path, PathBuf};
+
+use kafka_wire::config::Properties;
+use kafka_wire::{Admin, ErrorCode, ErrorKind, NewTopic, Producer, Record};
+use tidewater_broker::{Acl, AuthorizerOptions, EmbeddedBroker, Operation, Options, SaslOptions, TlsOptions};
+
+use crate::{block_on, broker};
+
+fn certificate(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/certificates").join(name)
+}
+
+fn tls() -> TlsOptions {
+    TlsOptions::from_files(&certificate("good.pem"), &certificate("good.key")).expect("certificates")
+}
+
+fn guarded(super_user: &str) -> AuthorizerOptions {
+    AuthorizerOptions { super_users: vec![super_user.to_owned()], ..AuthorizerOptions::default() }
+}
+
+fn properties(broker: &EmbeddedBroker, more: &[(&str, &str)]) -> Properties {
+    let mut properties = Properties::new();
+    let authority = certificate("authority.pem");
+    for (name, value) in [
+        ("bootstrap.servers", &*broker.bootstrap()),
+        ("ssl.truststore.type", "PEM"),
+        ("ssl.truststore.location", &authority.to_string_lossy()),
+    ] {
+        properties.set(name, value).unwrap();
+    }
+    for (name, value) in more {
+        properties.set(*name, *value).unwrap();
+    }
+    properties
+}
+
+fn login(broker: &EmbeddedBroker, mechanism: &str, user: &str, password: &str) -> Properties {
+    let module = if mechanism == "PLAIN" { "plain.PlainLoginModule" } else { "scram.ScramLoginModule" };
+    let jaas = format!(
+        "org.apache.kafka.common.security.{module} required username=\"{user}\" password=\"{password}\";"
+    );
+    let more = [
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", mechanism),
+        ("sasl.jaas.config", jaas.as_str()),
+    ];
+    properties(broker, &more)
+}
+
+#[test]
+fn every_mechanism_logs_in_and_a_wrong_password_does_not() {
+    let sasl = SaslOptions::default().with_user("alice", "secret");
+    let broker = broker(Options { tls: Some(tls()), sasl: Some(sasl), ..Options::default() });
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let admin = Admin::from_properties(&login(&broker, mechanism, "alice", "secret")).unwrap();
+        assert_eq!(block_on(admin.describe_cluster()).unwrap().brokers.len(), 1, "{mechanism}");
+        let admin = Admin::from_properties(&login(&broker, mechanism, "alice", "wrong")).unwrap();
+        let error = block_on(admin.describe_cluster()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Authentication && error.is_fatal(), "{mechanism}: {error}");
+    }
+}
+
+#[test]
+fn what_a_user_may_not_do_is_refused_by_name() {
+    let sasl = SaslOptions::default().with_user("alice", "secret");
+    let authorizer = Some(guarded("User:root"));
+    let broker = broker(
+        Options { tls: Some(tls()), sasl: Some(sasl), authorizer, ..Options::default() }
+            .with_topic("open", 1),
+    );
+    broker.control(|cluster, _| cluster.add_acl(Acl::allow("User:alice", Operation::Write).topic("open")));
+    let properties = login(&broker, "SCRAM-SHA-256", "alice", "secret");
+    let producer = Producer::from_properties(&properties).unwrap();
+    block_on(producer.send(Record::to("open").value("a"))).unwrap();
+    let error = block_on(producer.send(Record::to("closed").value("a"))).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), "{error}");
+    let admin = Admin::from_properties(&properties).unwrap();
+    let created = block_on(admin.create_topics([NewTopic::new("mine", 1)])).unwrap().remove(0).1;
+    assert_eq!(created.unwrap_err().code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+}
+
+#[test]
+fn a_certificate_is_a_name_too() {
+    let tls = tls().with_client_authorities(&certificate("authority.pem")).expect("certificates");
+    let authorizer = Some(guarded("User:CN=good"));
+    let broker = broker(Options { tls: Some(tls), authorizer, ..Options::default() });
+    let read = |name: &str| std::fs::read_to_string(certificate(name)).unwrap();
+    let (chain, key) = (read("good.pem"), read("good.key"));
+    let mine = [
+        ("security.protocol", "SSL"),
+        ("ssl.keystore.type", "PEM"),
+        ("ssl.keystore.certificate.chain", chain.as_str()),
+        ("ssl.keystore.key", key.as_str()),
+    ];
+    let admin = Admin::from_properties(&properties(&broker, &mine)).unwrap();
+    let created = block_on(admin.create_topics([NewTopic::new("mine", 1)])).unwrap().remove(0).1;
+    assert!(created.is_ok(), "{created:?}");
+    let nobody =
+        [("security.protocol", "SSL"), ("default.api.timeout.ms", "5000"), ("request.timeout.ms", "2000")];
+    let admin = Admin::from_properties(&properties(&broker, &nobody)).unwrap();
+    assert!(block_on(admin.describe_cluster()).is_err());
+}
