@@ -237,6 +237,34 @@ fn with<M: Exchange + Decodable>(
     }
 }
 
+/// The group whose member asks, for the fault rules.
+pub(crate) fn group_of(request: &ReceivedRequest) -> Option<String> {
+    let request = request.clone();
+    let group = match request.api {
+        ApiKey::JoinGroup => request.decode::<wire::JoinGroupRequest>().map(|it| it.group_id),
+        ApiKey::SyncGroup => request.decode::<wire::SyncGroupRequest>().map(|it| it.group_id),
+        ApiKey::Heartbeat => request.decode::<wire::HeartbeatRequest>().map(|it| it.group_id),
+        ApiKey::LeaveGroup => request.decode::<wire::LeaveGroupRequest>().map(|it| it.group_id),
+        ApiKey::OffsetCommit => request.decode::<wire::OffsetCommitRequest>().map(|it| it.group_id),
+        ApiKey::TxnOffsetCommit => request.decode::<wire::TxnOffsetCommitRequest>().map(|it| it.group_id),
+        ApiKey::ConsumerGroupHeartbeat => {
+            request.decode::<wire::ConsumerGroupHeartbeatRequest>().map(|it| it.group_id)
+        }
+        ApiKey::ShareGroupHeartbeat => {
+            request.decode::<wire::ShareGroupHeartbeatRequest>().map(|it| it.group_id)
+        }
+        ApiKey::ShareFetch => {
+            request.decode::<wire::ShareFetchRequest>().map(|it| it.group_id.unwrap_or_default())
+        }
+        ApiKey::ShareAcknowledge => {
+            request.decode::<wire::ShareAcknowledgeRequest>().map(|it| it.group_id.unwrap_or_default())
+        }
+        _ => return None,
+    };
+    // A malformed request is of no group; its handler says what is wrong with it.
+    group.ok().map(|id| id.to_string())
+}
+
 /// The partitions that a request names, for the fault rules.
 pub(crate) fn named(cluster: &Cluster, request: &ReceivedRequest) -> Vec<(String, i32)> {
     let request = request.clone();

@@ -286,7 +286,9 @@ impl Cluster {
         let fault = if judge && !self.faults.is_empty() {
             let names = if self.faults.need_names() { api::named(self, &request) } else { Vec::new() };
             let client_id = request.client_id.as_deref();
-            self.faults.judge(Asked { node, api: request.api, client_id }, &names)
+            let group = if self.faults.need_group() { api::group_of(&request) } else { None };
+            let group = group.as_deref();
+            self.faults.judge(Asked { node, api: request.api, client_id, group }, &names)
         } else {
             None
         };

@@ -50,6 +50,7 @@ pub struct Rule {
     api: Option<ApiKey>,
     node: Option<i32>,
     client_id: Option<String>,
+    group: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
     skip: u64,
@@ -64,6 +65,7 @@ impl Rule {
             api: None,
             node: None,
             client_id: None,
+            group: None,
             topic: None,
             partition: None,
             skip: 0,
@@ -89,6 +91,21 @@ impl Rule {
     #[must_use]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = Some(client_id.into());
+        self
+    }
+
+    /// Only requests of members of this group: joining, syncing, leaving, heartbeats of all kinds, `OffsetCommit`,
+    /// `TxnOffsetCommit`, and those of share sessions.
+    ///
+    /// ```
+    /// use tidewater_broker::{Action, ApiKey, ErrorCode, Rule};
+    /// // The next heartbeat in the group `billing` sends its member to look for the coordinator.
+    /// let rule = Rule::new(Action::Error(ErrorCode::NOT_COORDINATOR)).api(ApiKey::Heartbeat).group("billing").times(1);
+    /// # let _ = rule;
+    /// ```
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
         self
     }
 
@@ -130,6 +147,7 @@ impl Rule {
         self.api.is_none_or(|wanted| wanted == asked.api)
             && self.node.is_none_or(|wanted| wanted == asked.node)
             && self.client_id.as_ref().is_none_or(|wanted| Some(wanted.as_str()) == asked.client_id)
+            && self.group.as_ref().is_none_or(|wanted| Some(wanted.as_str()) == asked.group)
             && self.topic.as_ref().is_none_or(|topic| {
                 named.iter().any(|(name, index)| {
                     name == topic && self.partition.is_none_or(|partition| partition == *index)
@@ -144,6 +162,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) node: i32,
     pub(crate) api: ApiKey,
     pub(crate) client_id: Option<&'a str>,
+    /// Known where some rule asks for it.
+    pub(crate) group: Option<&'a str>,
 }
 
 /// A rule that was added.
@@ -218,6 +238,11 @@ impl Faults {
         self.rules.iter().any(|active| active.rule.names_a_topic())
     }
 
+    /// Whether some rule asks which group a request is of.
+    pub(crate) fn need_group(&self) -> bool {
+        self.rules.iter().any(|active| active.rule.group.is_some())
+    }
+
     /// Judges a request that names these partitions.
     pub(crate) fn judge(&mut self, asked: Asked<'_>, named: &[(String, i32)]) -> Option<Fault> {
         for active in &mut self.rules {
@@ -258,7 +283,7 @@ mod tests {
             .times(2);
         let id = faults.add(rule);
         let named = [("t".to_owned(), 2)];
-        let asked = |node, api| Asked { node, api, client_id: Some("c") };
+        let asked = |node, api| Asked { node, api, client_id: Some("c"), group: None };
         assert!(faults.judge(asked(1, ApiKey::Fetch), &named).is_none());
         assert!(faults.judge(asked(0, ApiKey::Produce), &named).is_none());
         assert!(faults.judge(asked(1, ApiKey::Produce), &[("t".to_owned(), 1)]).is_none());

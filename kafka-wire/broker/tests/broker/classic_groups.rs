@@ -357,3 +357,16 @@ fn the_answer_of_a_join_can_be_lost_or_late() {
     group.join(&leader);
     assert_eq!(group.joined(&leader).generation_id, 3, "asked again");
 }
+
+#[test]
+fn a_fault_can_be_for_one_group() {
+    let (mut group, leader, _) = Group::of_two(Options::default());
+    let code = ErrorCode::NOT_COORDINATOR;
+    let rule = |group: &str| Rule::new(Action::Error(code)).api(ApiKey::Heartbeat).group(group).times(1);
+    let other = group.it.cluster.add_rule(rule("another"));
+    assert_eq!(group.heartbeat(&leader, 2), 0);
+    group.it.cluster.add_rule(rule(GROUP));
+    assert_eq!(group.heartbeat(&leader, 2), code.code());
+    assert_eq!(group.heartbeat(&leader, 2), 0);
+    assert_eq!(group.it.cluster.rule_hits(other), 0);
+}
