@@ -574,6 +574,11 @@ impl Transactions {
                 State::Initializing(replies) => {
                     replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
                 }
+                // Brokers before 2.5 cannot say who it was.
+                State::Suspected { cause, ending } if error.kind() == ErrorKind::Unsupported => {
+                    self.state = State::Suspected { cause: cause.clone(), ending };
+                    self.break_down(cause);
+                }
                 // At the beginning of a transaction: without a certain epoch there is none.
                 other => {
                     self.state = other;

@@ -214,7 +214,7 @@ impl Copying {
     }
 
     /// Whether it was committed; a transaction that was not is still open.
-    async fn transaction(&mut self, batch: &FetchedBatch) -> kafka_wire::Result<bool> {
+    async fn transaction(&self, batch: &FetchedBatch) -> kafka_wire::Result<bool> {
         self.producer.begin_transaction().await?;
         for record in batch {
             let headers: Vec<Header<'_>> = record.headers().collect();

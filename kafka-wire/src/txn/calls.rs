@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{GroupMetadata, Protocol, Transactions};
+use super::{GroupMetadata, Protocol, State, Transactions};
 use crate::cluster::CoordinatorKind;
 use crate::engine::Target;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -154,7 +154,9 @@ impl Transactions {
             .with_transaction_timeout_ms(timeout_ms)
             .with_producer_id(ProducerId(identity.id))
             .with_producer_epoch(identity.epoch);
-        Box::new(InitRequest(request))
+        // A coordinator that cannot be told the pair would take the epoch from whoever has it now.
+        let oldest = if matches!(self.state, State::Suspected { .. }) { 3 } else { 0 };
+        Box::new(InitRequest { request, oldest })
     }
 
     pub(super) fn read(&self, call: &Call, response: Response) -> Result<Answer> {
@@ -194,7 +196,10 @@ impl Transactions {
 
 /// InitProducerId, whose versions before 3 cannot name the pair to renew: their answer is a new epoch all
 /// the same. Version 6 is for two-phase commit (KIP-939).
-struct InitRequest(InitProducerIdRequest);
+struct InitRequest {
+    request: InitProducerIdRequest,
+    oldest: i16,
+}
 
 impl Request for InitRequest {
     fn api(&self) -> ApiKey {
@@ -202,11 +207,11 @@ impl Request for InitRequest {
     }
 
     fn versions(&self) -> RangeInclusive<i16> {
-        0..=5
+        self.oldest..=5
     }
 
     fn encode(&self, version: i16, frame: &mut FrameBuilder) -> Result<()> {
-        let mut request = self.0.clone();
+        let mut request = self.request.clone();
         if version < 3 {
             request = request.with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
         }

@@ -549,6 +549,20 @@ fn when_the_coordinator_has_given_the_epoch_to_another_it_is_fencing() {
     assert!(rig.machine.broken().is_some());
 }
 
+/// They know no way to ask without taking the epoch from whoever has it.
+#[test]
+fn brokers_before_2_5_are_not_asked_who_it_was() {
+    let mut rig = Rig::begun(Protocol::V1);
+    rig.machine.admit(&output());
+    rig.add_partition(0);
+    rig.machine.doom(rig.now, outdated());
+    let aborted = rig.abort();
+    let (_, request) = rig.machine.poll_call(rig.now, true).unwrap();
+    assert_eq!(request.versions(), 3..=5);
+    rig.machine.handle_response(rig.now, Err(Error::new(ErrorKind::Unsupported, "no version in common")));
+    assert_eq!(only(&aborted).unwrap().unwrap_err().kind(), ErrorKind::Fenced);
+}
+
 #[test]
 fn a_commit_in_doubt_that_is_refused_then_may_have_been_done() {
     let mut rig = Rig::begun(Protocol::V2);
