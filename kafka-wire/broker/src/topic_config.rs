@@ -94,12 +94,16 @@ impl TopicConfig {
 
     /// How records are compacted now, where they are.
     pub(crate) fn compaction(&self, now_unix_ms: i64) -> Option<Rules> {
-        self.value("cleanup.policy").contains("compact").then(|| Rules {
+        self.is_compacted().then(|| Rules {
             newest_unix_ms: now_unix_ms
                 .saturating_sub(self.number("min.compaction.lag.ms"))
                 .saturating_add(1),
             tombstones_before_unix_ms: now_unix_ms.saturating_sub(self.number("delete.retention.ms")),
         })
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.value("cleanup.policy").contains("compact")
     }
 
     /// The share of new bytes from which on compaction is worth it.

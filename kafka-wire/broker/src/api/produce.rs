@@ -1,18 +1,20 @@
 //! Produce 3–13: KIP-98 idempotence and transactions, from 10 on with leader hints (KIP-951), from 12 on it
 //! adds its partitions to the transaction (KIP-890), from 13 on by topic id (KIP-516).
 //!
-//! Checked: checksum, magic, one batch per partition, size, sequences, epochs, transaction. Not checked,
-//! since it would need every record: keys of compacted topics, timestamps too far away, inner offsets of
+//! Checked: checksum, magic, one batch per partition, size, sequences, epochs, transaction, and in compacted
+//! topics keys. Not checked, since it would need every record: timestamps too far away, inner offsets of
 //! compressed batches. Batches keep the producer's compression (`compression.type` is not applied).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_wire::protocol::limits::Limits;
 use kafka_wire::protocol::messages::produce_request::PartitionProduceData;
 use kafka_wire::protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_wire::protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
+use kafka_wire::record::batches;
 use kafka_wire::{Codec, ErrorCode, ProducerIdentity, TopicId};
 
 use super::{Answer, Context, text};
@@ -148,6 +150,7 @@ fn append(
     };
     let append_time = found.config.is_log_append_time().then_some(context.now.unix_ms);
     let bytes_max = found.config.message_bytes_max();
+    let needs_keys = found.config.is_compacted();
     let Some(partition) = cluster.topics.partition(topic, index) else {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
     };
@@ -156,6 +159,9 @@ fn append(
     }
     let records = records.unwrap_or_default();
     let header = check_batch(&records, bytes_max, context.version)?;
+    if needs_keys {
+        check_keys(&records)?;
+    }
     if header.has_producer() {
         if let Verdict::Duplicate { base_offset, timestamp } = partition.log.producers.check(&header)? {
             let start_offset = partition.log.start_offset();
@@ -226,6 +232,24 @@ fn check_batch(records: &[u8], bytes_max: usize, version: i16) -> Result<Header,
         }
         Some(_) => Ok(header),
     }
+}
+
+/// Records of a compacted topic need a key: compaction would drop them.
+fn check_keys(records: &Bytes) -> Result<(), Failure> {
+    let malformed = |error: kafka_wire::Error| Failure {
+        code: ErrorCode::INVALID_RECORD,
+        text: error.to_string().into(),
+    };
+    for batch in batches(records.clone()) {
+        let records = batch.and_then(|batch| batch.open(&Limits::DEFAULT)).map_err(malformed)?;
+        if records.iter().any(|record| record.key.is_none()) {
+            return fail(
+                ErrorCode::INVALID_RECORD,
+                "Compacted topic cannot accept message without key in topic partition",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A producer's first batch of a transaction in this partition: the coordinator adds the partition, or says

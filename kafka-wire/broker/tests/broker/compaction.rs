@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_wire::protocol::limits::Limits;
 use kafka_wire::record::{BatchBuilder, batches};
-use kafka_wire::{Compression, ProducerIdentity};
+use kafka_wire::{Compression, ErrorCode, ProducerIdentity};
 use tidewater_broker::{Cluster, Options};
 
 use crate::harness::*;
@@ -105,4 +105,14 @@ fn compaction_stops_before_an_open_transaction_and_drops_what_was_aborted() {
         [found(0, "committed"), found(3, "aborted"), found(4, "committed")],
         "the marker at 2 is left out by this reader"
     );
+}
+
+#[test]
+fn a_record_without_key_is_refused_where_it_would_be_dropped() {
+    let mut it = Harness::new(Options::default());
+    assert_eq!(it.produce(9, 0, batch(&["no key"], None, false)).error_code, 0);
+    set_config(&mut it, "cleanup.policy", "compact");
+    let refused = it.produce(9, 0, batch(&["no key"], None, false)).error_code;
+    assert_eq!(refused, ErrorCode::INVALID_RECORD.code());
+    assert_eq!(it.produce(9, 0, keyed(&[("a", Some("1"))], 1000, None)).error_code, 0);
 }
