@@ -16,7 +16,7 @@ use super::session::{Flight, FlightKind, Session, Slot, by_topic, topics};
 use crate::config::{AcquireMode, ShareConsumerConfig};
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::metrics::{Groups, Sink};
+use crate::metrics::{Groups, Report, Sink};
 use crate::protocol::request::Response;
 use crate::protocol::share::{
     AcknowledgementBatch, ShareAcknowledgeRequest, ShareFetchRequest, ShareSession,
@@ -57,6 +57,16 @@ struct Closing {
     reply: Option<Reply<()>>,
 }
 
+/// What has come and gone, offsets without a record included.
+#[derive(Debug, Default)]
+struct Counts {
+    fetches: u64,
+    bytes: u64,
+    records: u64,
+    acknowledged: u64,
+    refused: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ShareMachine {
@@ -72,6 +82,7 @@ pub(crate) struct ShareMachine {
     commits: Vec<Commit>,
     closing: Option<Closing>,
     is_closed: bool,
+    counts: Counts,
 }
 
 impl Drop for ShareMachine {
@@ -96,6 +107,7 @@ impl ShareMachine {
             commits: Vec::new(),
             closing: None,
             is_closed: false,
+            counts: Counts::default(),
         }
     }
 
@@ -246,6 +258,11 @@ impl ShareMachine {
             let result = result(&acknowledgement)
                 .map_err(|error| error.with_partition(acknowledgement.partition.clone()).with_broker(node));
             let offsets = acknowledgement.offsets();
+            let count: u64 = offsets.iter().map(|run| run.end().abs_diff(*run.start()) + 1).sum();
+            self.counts.acknowledged += count;
+            if result.is_err() {
+                self.counts.refused += count;
+            }
             // That offsets are gaps is between this client and the broker.
             if !offsets.is_empty() {
                 results.push(AcknowledgementResult { partition: acknowledgement.partition, offsets, result });
@@ -394,5 +411,12 @@ impl Role for ShareMachine {
         self.is_closed
     }
 
-    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
+    fn measure(&self, _now: Instant, sink: &mut Sink<'_>) {
+        let mut report = Report::new("consumer-share-fetch-manager-metrics", &[], sink);
+        report.total("fetch-total", self.counts.fetches);
+        report.total("bytes-consumed-total", self.counts.bytes);
+        report.total("records-consumed-total", self.counts.records);
+        report.total("acknowledgements-send-total", self.counts.acknowledged);
+        report.total("acknowledgements-error-total", self.counts.refused);
+    }
 }

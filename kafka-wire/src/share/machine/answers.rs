@@ -57,6 +57,7 @@ impl ShareMachine {
             session.partitions = partitions;
             session.is_flowing = false;
         }
+        self.counts.fetches += 1;
         core.learn_brokers(&answer.endpoints);
         let of = |said: &Acknowledgement| {
             let mut topics = answer.topics.iter().filter(|(id, _)| *id == said.topic_id);
@@ -96,6 +97,10 @@ impl ShareMachine {
         if answer.acquired.is_empty() {
             return;
         }
+        let acquired = answer.acquired.iter();
+        let acquired = acquired.map(|range| range.last_offset.abs_diff(range.first_offset).saturating_add(1));
+        self.counts.records = self.counts.records.saturating_add(acquired.fold(0, u64::saturating_add));
+        self.counts.bytes += answer.records.len() as u64;
         let Divided { batches, gaps, error } = divide(answer);
         if let Some(session) = self.sessions.get_mut(&node) {
             if !gaps.is_empty() {

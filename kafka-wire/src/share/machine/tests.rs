@@ -318,6 +318,16 @@ fn a_commit_hears_what_becomes_of_each_partition() {
     let error = results[0].result.as_ref().unwrap_err();
     assert!(error.to_string().contains("lock had ended"), "{error}");
     assert!(world.commit().lock().unwrap().take().unwrap().unwrap().is_empty(), "nothing was said since");
+    let mut figures = Vec::new();
+    world.engine.role().measure(world.now, &mut |metric| figures.push((metric.name, metric.value)));
+    for (name, value) in [
+        ("fetch-total", 2),
+        ("records-consumed-total", 5),
+        ("acknowledgements-send-total", 1),
+        ("acknowledgements-error-total", 1),
+    ] {
+        assert!(figures.contains(&(name, crate::metrics::Value::Total(value))), "{figures:?}");
+    }
 }
 
 #[test]
