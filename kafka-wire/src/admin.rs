@@ -1,12 +1,14 @@
-//! Administration: all that Kafka's own `Admin` can do, but for what is listed below. Layer 9.
+//! What [`Admin`](crate::Admin) tells and takes: all that Kafka's own `Admin` can do, but for what is listed below.
 //!
-//! An operation is described by the shape of its calls (`Operation`); sending, retrying and collecting
-//! is the same for all (`Batch`). The handle is `Admin` in `net`.
-//!
-//! Absent, because the messages that are at hand lack them: describing groups of Kafka Streams (KIP-1071), the lag
-//! of share groups (DescribeShareGroupOffsets 1), whether a log directory is cordoned (DescribeLogDirs 5), adding a
-//! voter without waiting for it (AddRaftVoter 1), `earliest-pending-upload` offsets (ListOffsets 11); and asking
-//! controllers without a broker between (`bootstrap.controllers`, KIP-919).
+//! Absent, because the messages that are at hand lack them: describing groups of Kafka Streams (KIP-1071; they are
+//! listed and deleted, and their offsets read and set, as those of any group), the lag of share groups
+//! (DescribeShareGroupOffsets 1), whether a log directory is cordoned (DescribeLogDirs 5), adding a voter without
+//! waiting for it (AddRaftVoter 1), `earliest-pending-upload` offsets (ListOffsets 11), and asking controllers
+//! without a broker between (`bootstrap.controllers`, KIP-919). Offsets of groups are read and set in versions before
+//! 10, which name topics by name.
+
+// Layer 9. An operation is described by the shape of its calls (`Operation`); sending, retrying and collecting is the
+// same for all (`Batch`). The handle is `Admin` in `net`.
 
 pub(crate) mod acls;
 mod batch;

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use kafka_wire::admin::{
     AclBinding, AclFilter, AclOperation, ConfigResourceKind, ConfigSource, ElectionType, FeatureUpdate,
-    GroupFilter, GroupState, GroupType, HangingTransaction, NewDelegationToken, NewPartitions, QuotaEntity,
-    QuotaFilter, QuotaMatch, RaftEndpoint, Replica, ResourceType, ScramChange, ScramMechanism,
-    TransactionFilter, TransactionState, UpgradeType,
+    GroupFilter, GroupState, GroupType, HangingTransaction, MemberToRemove, NewDelegationToken,
+    NewPartitions, QuotaEntity, QuotaFilter, QuotaMatch, RaftEndpoint, Replica, ResourceType, ScramChange,
+    ScramMechanism, TransactionFilter, TransactionState, UpgradeType,
 };
-use kafka_wire::config::Secret;
+use kafka_wire::config::{GroupProtocol, OffsetReset, Secret};
 use kafka_wire::{
-    Admin, BrokerId, CommittedOffset, ConfigChange, ConfigResource, ErrorCode, ErrorKind, Isolation,
-    NewTopic, OffsetSpec, Producer, ProducerIdentity, Record, Result, TopicId, TopicPartition, Uuid,
+    Admin, BrokerId, CommittedOffset, ConfigChange, ConfigResource, Consumer, ErrorCode, ErrorKind,
+    Isolation, NewTopic, OffsetSpec, Producer, ProducerIdentity, Record, Result, TopicId, TopicPartition,
+    Uuid,
 };
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
-use crate::support::{admin, producer_config, run, wait_until};
+use crate::support::{admin, consumer_config, producer_config, run, wait_until};
 
 #[test]
 fn every_operation_works_on_kafka_4_3() {
@@ -354,12 +355,59 @@ async fn groups(cluster: &Cluster, admin: &Admin) {
     only(admin.alter_committed_offsets(group, [(at("offsets", 0), offset(4))]).await).expect("set");
     only(admin.delete_groups([group]).await).expect("deleted");
     assert_eq!(code(only(admin.delete_groups([group]).await)), ErrorCode::GROUP_ID_NOT_FOUND);
+    a_member_is_described_and_removed(cluster, admin, GroupProtocol::Classic).await;
     if cluster.version() == Version::V4_3 {
+        a_member_is_described_and_removed(cluster, admin, GroupProtocol::Consumer).await;
         share_groups(admin).await;
     } else {
         let error = only(admin.list_share_group_offsets(["admin-share"]).await).expect_err("too old");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
+}
+
+/// A group with a member, by the classic protocol or that of KIP-848.
+async fn a_member_is_described_and_removed(cluster: &Cluster, admin: &Admin, protocol: GroupProtocol) {
+    let group = format!("admin-{protocol:?}").to_lowercase();
+    let mut config = consumer_config(cluster, "admin-member");
+    config.group_id = Some(group.clone());
+    config.auto_offset_reset = OffsetReset::Earliest;
+    config.group.protocol = protocol;
+    let mut consumer = Consumer::new(config).expect("a consumer");
+    consumer.subscribe(["offsets"]).expect("subscribe");
+    wait_until("the member reads", async || {
+        !consumer.poll(Duration::from_millis(100)).await.expect("poll").is_empty()
+    })
+    .await;
+
+    let described = only(admin.describe_groups([&group]).await).expect("described");
+    let expected = if protocol == GroupProtocol::Classic { GroupType::Classic } else { GroupType::Consumer };
+    assert_eq!((described.group_type, described.state), (expected, GroupState::Stable));
+    assert_eq!(described.epoch.is_some(), protocol == GroupProtocol::Consumer);
+    let [member] = &described.members[..] else { panic!("{described:?}") };
+    assert_eq!((member.client_id.as_str(), &member.group_instance_id), ("admin-member", &None));
+    assert_eq!(member.assignment, BTreeSet::from([at("offsets", 0)]));
+    assert_eq!(member.subscribed_topics, ["offsets"]);
+    let listed = admin.list_groups().await.expect("listed");
+    assert!(listed.iter().any(|of| of.group_id == group && of.group_type == expected), "{listed:?}");
+
+    // What belongs to members is theirs alone.
+    let offset = CommittedOffset { offset: 4, leader_epoch: None, metadata: String::new() };
+    let error = only(admin.alter_committed_offsets(&group, [(at("offsets", 0), offset)]).await)
+        .expect_err("the group has a member");
+    assert!(error.to_string().contains("the group has members"), "{error}");
+    let subscribed = admin.delete_committed_offsets(&group, [at("offsets", 0)]).await;
+    assert_eq!(code(only(subscribed)), ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC);
+    assert_eq!(code(only(admin.delete_groups([&group]).await)), ErrorCode::NON_EMPTY_GROUP);
+    let nobody = MemberToRemove::Member("nobody".to_owned());
+    let unknown = admin.remove_group_members(&group, [nobody], "a test").await;
+    assert_eq!(code(only(unknown)), ErrorCode::UNKNOWN_MEMBER_ID);
+    let member = MemberToRemove::Member(member.member_id.clone());
+    only(admin.remove_group_members(&group, [member], "a test").await).expect("removed");
+    wait_until("the group is empty", async || {
+        only(admin.describe_groups([&group]).await).is_ok_and(|group| group.members.is_empty())
+    })
+    .await;
+    drop(consumer);
 }
 
 async fn share_groups(admin: &Admin) {

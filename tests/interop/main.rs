@@ -24,4 +24,5 @@ mod share;
 mod support;
 mod telemetry;
 mod tls;
+mod tokens;
 mod transactions;

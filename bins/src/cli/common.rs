@@ -19,7 +19,7 @@ pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 #[derive(Debug)]
 pub(super) struct Failure {
     exit: u8,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Failure {

@@ -31,6 +31,9 @@ pub(super) struct Options {
     /// milliseconds [default: beginning; stored with --group]
     #[arg(short, long, value_parser = Start::parse, allow_hyphen_values = true)]
     offset: Option<Start>,
+    /// As --offset beginning
+    #[arg(long, conflicts_with = "offset")]
+    from_beginning: bool,
     /// Only these partitions; may be repeated
     #[arg(short, long)]
     partition: Vec<i32>,
@@ -42,8 +45,21 @@ pub(super) struct Options {
     count: Option<u64>,
     /// How a record is printed: %k key, %v value, %o offset, %p partition, %t topic, %T timestamp, %h headers, %K and
     /// %V lengths (-1 for null), \n \t \xHH
-    #[arg(short, long, default_value = r"%v\n", value_parser = Format::parse, conflicts_with = "json")]
-    format: Format,
+    #[arg(short, long, value_parser = Format::parse, conflicts_with = "json")]
+    format: Option<Format>,
+    /// Print keys, too, and this between key and value
+    #[arg(short = 'K', long, value_name = "DELIMITER", value_parser = format::unescape, conflicts_with_all = ["format", "json"])]
+    key_delimiter: Option<String>,
+    /// What is printed behind each record
+    #[arg(short = 'D', long, default_value = r"\n", value_parser = format::unescape, conflicts_with_all = ["format", "json"])]
+    delimiter: String,
+    /// How a record is printed, as for kafka-console-consumer: print.key=true, print.offset=true, key.separator=| …;
+    /// may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::admin::entry, conflicts_with_all = ["format", "json", "key_delimiter", "delimiter"])]
+    property: Vec<(String, String)>,
+    /// Exit when no record comes for so long
+    #[arg(long, value_name = "MILLISECONDS")]
+    timeout_ms: Option<u64>,
     /// Print one JSON object a line, as kcat does
     #[arg(short = 'J', long)]
     json: bool,
@@ -67,7 +83,16 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints until the end that was asked for, or until it is asked to stop.
-pub(super) fn run(options: Options) -> Result<()> {
+pub(super) fn run(mut options: Options) -> Result<()> {
+    if options.from_beginning {
+        options.offset = Some(Start::Beginning);
+    }
+    if let Some((_, literal)) = options.property.iter().find(|(name, _)| name == "null.literal") {
+        options.null.clone_from(literal);
+    } else if !options.property.is_empty() && options.null.is_empty() {
+        options.null = "null".to_owned();
+    }
+    let format = options.format()?;
     let flags = [("group.id", options.group.clone()), ("isolation.level", options.isolation.clone())];
     // A group that has committed nothing begins at the beginning, as without a group. An offset that is not
     // there is an error: nobody asked for another one.
@@ -81,11 +106,20 @@ pub(super) fn run(options: Options) -> Result<()> {
     let properties = options.connection.properties(&defaults, &flags)?;
     block_on(async {
         let mut stop = Stop::listen()?;
-        let mut reader = Reader::start(options, &properties).await?;
+        let patience = options.timeout_ms.map_or(Duration::MAX, Duration::from_millis);
+        let mut reader = Reader::start(options, format, &properties).await?;
         let mut commits = tokio::time::interval(COMMIT_INTERVAL);
+        let mut silence = std::pin::pin!(sleep(patience));
         while !reader.is_done() {
             tokio::select! {
-                batch = reader.next_batch() => reader.print(&batch?)?,
+                batch = reader.next_batch() => {
+                    let batch = batch?;
+                    if !batch.is_empty() {
+                        silence.set(sleep(patience));
+                    }
+                    reader.print(&batch)?;
+                }
+                () = &mut silence => break,
                 _ = commits.tick() => reader.commit().await?,
                 () = stop.wait() => break,
             }
@@ -95,10 +129,29 @@ pub(super) fn run(options: Options) -> Result<()> {
     })
 }
 
+/// For ever with `Duration::MAX`.
+async fn sleep(time: Duration) {
+    match time {
+        Duration::MAX => std::future::pending().await,
+        time => tokio::time::sleep(time).await,
+    }
+}
+
 impl Options {
     fn is_member(&self) -> bool {
         let is_stored = self.offset.is_none_or(|offset| offset == Start::Stored);
         self.group.is_some() && is_stored && self.partition.is_empty()
+    }
+
+    fn format(&self) -> Result<Format> {
+        if self.json {
+            return Ok(Format::Json);
+        }
+        if !self.property.is_empty() {
+            return Format::of_properties(&self.property).map_err(Failure::usage);
+        }
+        let plain = || Format::plain(self.key_delimiter.as_deref(), &self.delimiter);
+        Ok(self.format.clone().unwrap_or_else(plain))
     }
 }
 
@@ -127,7 +180,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn start(options: Options, properties: &Properties) -> Result<Self> {
+    async fn start(options: Options, format: Format, properties: &Properties) -> Result<Self> {
         let topic = describe_topic(properties, &options.topic).await?;
         let partitions = partitions(&options, topic.partitions.len())?;
         let config = ConsumerConfig::from_properties(properties)?;
@@ -156,7 +209,6 @@ impl Reader {
                 }
             }
         }
-        let format = if options.json { Format::Json } else { options.format.clone() };
         let out = BufWriter::new(std::io::stdout().lock());
         let positions = BTreeMap::new();
         Ok(Self { options, format, consumer, out, open, is_member, has_joined, printed: 0, positions })

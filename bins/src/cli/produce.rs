@@ -1,5 +1,7 @@
 //! `tidewater produce`: lines in, records out; the flags are kcat's.
 
+mod syntax;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use clap::{Args, ValueEnum};
 use kafka_wire::config::ProducerConfig;
 use kafka_wire::{BatchMetadata, Header, Producer, Record};
 
+use self::syntax::{Parsed, Syntax, read_record};
 use super::common::{Connection, Failure, Result, Stop, block_on, describe_topic, say};
 use super::consume::format::unescape;
 
@@ -25,6 +28,13 @@ pub(super) struct Options {
     /// What separates a line's key from its value; lines without it have no key
     #[arg(short = 'K', long, value_name = "DELIMITER", value_parser = unescape)]
     key_delimiter: Option<String>,
+    /// What separates records
+    #[arg(short = 'D', long, value_name = "DELIMITER", default_value = r"\n", value_parser = unescape)]
+    delimiter: String,
+    /// How a line is read, as for kafka-console-producer: parse.key=true, key.separator=:, parse.headers=true,
+    /// headers.delimiter, headers.separator, headers.key.separator, null.marker; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::admin::entry, conflicts_with_all = ["key_delimiter", "key"])]
+    property: Vec<(String, String)>,
     /// A key for all records
     #[arg(short, long, conflicts_with = "key_delimiter")]
     key: Option<String>,
@@ -61,6 +71,7 @@ enum Codec {
 
 /// Writes what is read until its end, or until it is asked to stop: then what was read is written.
 pub(super) fn run(options: Options) -> Result<()> {
+    let syntax = Syntax::new(&options).map_err(Failure::usage)?;
     let codec = options.codec.and_then(|codec| codec.to_possible_value());
     let flags = [("compression.type", codec.map(|codec| codec.get_name().to_owned()))];
     let properties = options.connection.properties(&[], &flags)?;
@@ -74,7 +85,8 @@ pub(super) fn run(options: Options) -> Result<()> {
         let config = ProducerConfig::from_properties(&properties)?;
         let producer = Producer::with_delivery_callback(config, move |batch| reporting.add(batch))?;
         let (quiet, topic) = (options.quiet, options.topic.clone());
-        let lines = Lines { options, producer: producer.clone(), report: Arc::clone(&report), sent: 0 };
+        let lines =
+            Lines { options, syntax, producer: producer.clone(), report: Arc::clone(&report), sent: 0 };
         let read = tokio::task::spawn_blocking(move || lines.send_all());
         let read = tokio::select! {
             read = read => read.map_err(Failure::failed)?,
@@ -117,6 +129,7 @@ impl Report {
 /// Reads lines and hands them to the producer.
 struct Lines {
     options: Options,
+    syntax: Syntax,
     producer: Producer,
     report: Arc<Report>,
     sent: u64,
@@ -142,43 +155,38 @@ impl Lines {
             if is_enough || self.report.failure().is_some() {
                 break;
             }
-            line.clear();
-            let read = lines.read_until(b'\n', &mut line);
-            if read.map_err(|error| cannot_read(Path::new(name), &error))? == 0 {
+            let read = read_record(&mut lines, self.options.delimiter.as_bytes(), &mut line);
+            if !read.map_err(|error| cannot_read(Path::new(name), &error))? {
                 break;
             }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            self.send_line(&line).map_err(|error| Failure::of_input(name, number, error))?;
+            self.send_line(&line).map_err(|error| Failure::of_input(name, number, &error))?;
             self.sent += 1;
         }
         Ok(())
     }
 
-    fn send_line(&self, line: &[u8]) -> kafka_wire::Result<()> {
+    fn send_line(&self, line: &[u8]) -> Result<()> {
         let options = &self.options;
-        let headers: Vec<Header<'_>> = options.header.iter().map(|header| parse_header(header)).collect();
-        let delimiter = options.key_delimiter.as_deref().map(str::as_bytes);
-        let (key, value) = match delimiter.and_then(|delimiter| split_at(line, delimiter)) {
-            Some((key, value)) => (Some(key), value),
-            None => (options.key.as_deref().map(str::as_bytes), line),
+        let Parsed { mut headers, key, value } = self.syntax.parse(line).map_err(Failure::failed)?;
+        headers.extend(options.header.iter().map(|header| parse_header(header)));
+        let key = key.or_else(|| options.key.as_deref().map(str::as_bytes));
+        let kept = |bytes: &&[u8]| {
+            !(options.null && bytes.is_empty()) && self.syntax.null_marker.as_deref() != Some(*bytes)
         };
-        let kept = |bytes: &&[u8]| !(options.null && bytes.is_empty());
         let record = Record {
             partition: options.partition,
             key: key.filter(kept),
             value: Some(value).filter(kept),
             ..Record::to(&options.topic).headers(&headers)
         };
-        self.producer.enqueue_blocking(record).map(drop)
+        Ok(self.producer.enqueue_blocking(record).map(drop)?)
     }
 }
 
 impl Failure {
     /// A line that could not be sent.
-    fn of_input(name: &str, line: u64, error: kafka_wire::Error) -> Self {
-        Self::failed(format_args!("line {line} of {name}: {error}"))
+    fn of_input(name: &str, line: u64, error: &Self) -> Self {
+        Self::failed(format_args!("line {line} of {name}: {}", error.text))
     }
 }
 
@@ -192,9 +200,4 @@ fn parse_header(text: &str) -> Header<'_> {
         Some((key, value)) => Header { key: key.as_bytes(), value: Some(value.as_bytes()) },
         None => Header { key: text.as_bytes(), value: None },
     }
-}
-
-fn split_at<'a>(line: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let at = line.windows(delimiter.len().max(1)).position(|window| window == delimiter)?;
-    Some((&line[..at], &line[at + delimiter.len()..]))
 }

@@ -127,3 +127,47 @@ fn what_is_not_committed_is_shown_only_when_asked_for() {
     let all = cluster.ok(&["consume", "t", "-e", "--isolation", "read_uncommitted"]);
     assert_eq!(all, "aborted\ncommitted\nopen\n");
 }
+
+#[test]
+fn lines_are_read_and_shown_as_by_kafkas_console_tools() {
+    let cluster = Cluster::with_topics(&[("t", 1)]);
+    let properties =
+        ["--property", "parse.key=true", "--property", "parse.headers=true", "--property", "null.marker=NIL"];
+    let produce = [&["produce", "t", "-q"], &properties[..]].concat();
+    cluster.run(&produce, "a:1,b:2\tk\tv\n\tl\tNIL\n").ok();
+    let shown = |properties: &[&str]| {
+        let flags: Vec<&str> = properties.iter().flat_map(|property| ["--property", *property]).collect();
+        cluster.ok(&[&["consume", "t", "-e"], &flags[..]].concat())
+    };
+    let all = [
+        "print.key=true",
+        "print.offset=true",
+        "print.partition=true",
+        "print.headers=true",
+        "key.separator=|",
+    ];
+    assert_eq!(shown(&all), "Partition:0|Offset:0|a:1,b:2|k|v\nPartition:0|Offset:1|NO_HEADERS|l|null\n");
+    assert_eq!(shown(&["print.key=true", "print.value=false", "line.separator=;"]), "k;l;");
+    assert_eq!(shown(&["null.literal=-"]), "v\n-\n");
+    let error = cluster.run(&produce, "a:1\tno key\n").error(1);
+    assert_eq!(error, "line 1 of standard input: no key.separator stands in it");
+    assert!(
+        cluster
+            .run(&["consume", "t", "--property", "print.colour=true"], "")
+            .error(2)
+            .contains("print.colour")
+    );
+    assert!(
+        cluster.run(&["produce", "t", "--property", "parse.key=yes"], "").error(2).contains("true or false")
+    );
+}
+
+#[test]
+fn delimiters_are_kcats_and_silence_can_end_it() {
+    let cluster = Cluster::with_topics(&[("t", 1)]);
+    cluster.run(&["produce", "t", "-q", "-K", ":", "-D", "||"], "a:1\n||b:2").ok();
+    assert_eq!(cluster.ok(&["consume", "t", "-e", "-K", "=", "-D", ";"]), "a=1\n;b=2;");
+    assert_eq!(cluster.ok(&["consume", "t", "--from-beginning", "-e"]), "1\n\n2\n");
+    assert_eq!(cluster.ok(&["consume", "t", "-o", "end", "--timeout-ms", "1"]), "");
+    assert_eq!(cluster.run(&["consume", "t", "--from-beginning", "-o", "end"], "").code, Some(2));
+}

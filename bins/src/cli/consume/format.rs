@@ -28,6 +28,8 @@ pub(super) enum Piece {
     Topic,
     Timestamp,
     Headers,
+    /// As Kafka's console consumer shows them: `name:value,name:value`, or `NO_HEADERS`.
+    HeadersOrNone,
 }
 
 impl Format {
@@ -72,6 +74,54 @@ impl Format {
         Ok(Self::Pieces(pieces))
     }
 
+    /// The value alone, or with the key before it; `end` is behind each record.
+    pub(super) fn plain(key_delimiter: Option<&str>, end: &str) -> Self {
+        let key = key_delimiter.map(|delimiter| [Piece::Key, Piece::Text(delimiter.to_owned())]);
+        let rest = [Piece::Value, Piece::Text(end.to_owned())];
+        Self::Pieces(key.into_iter().flatten().chain(rest).collect())
+    }
+
+    /// What the properties of Kafka's console consumer ask for: `print.key=true` and the like, `key.separator` and
+    /// `line.separator`.
+    pub(super) fn of_properties(properties: &[(String, String)]) -> Result<Self, String> {
+        let (mut separator, mut end) = ("\t".to_owned(), "\n".to_owned());
+        // In the order in which they are printed; only the value is there unless it is asked away.
+        let mut parts = [
+            ("print.timestamp", false, vec![Piece::Text("CreateTime:".to_owned()), Piece::Timestamp]),
+            ("print.partition", false, vec![Piece::Text("Partition:".to_owned()), Piece::Partition]),
+            ("print.offset", false, vec![Piece::Text("Offset:".to_owned()), Piece::Offset]),
+            ("print.headers", false, vec![Piece::HeadersOrNone]),
+            ("print.key", false, vec![Piece::Key]),
+            ("print.value", true, vec![Piece::Value]),
+        ];
+        for (name, value) in properties {
+            match (name.as_str(), parts.iter_mut().find(|(part, ..)| part == name)) {
+                ("key.separator", _) => separator = unescape(value)?,
+                ("line.separator", _) => end = unescape(value)?,
+                ("null.literal", _) => {}
+                (_, Some((_, is_shown, _))) => {
+                    *is_shown =
+                        value.parse().map_err(|_| format!("{name}={value}: expected true or false"))?;
+                }
+                _ => {
+                    return Err(format!(
+                        "{name} is not one of print.timestamp, print.partition, print.offset, print.headers, \
+                         print.key, print.value, key.separator, line.separator, null.literal"
+                    ));
+                }
+            }
+        }
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (.., part) in parts.into_iter().filter(|(_, is_shown, _)| *is_shown) {
+            if !pieces.is_empty() {
+                pieces.push(Piece::Text(separator.clone()));
+            }
+            pieces.extend(part);
+        }
+        pieces.push(Piece::Text(end));
+        Ok(Self::Pieces(pieces))
+    }
+
     /// Prints a record.
     pub(super) fn write(
         &self,
@@ -99,20 +149,22 @@ impl Format {
                 Piece::Partition => write!(out, "{}", partition.partition)?,
                 Piece::Topic => out.write_all(partition.topic.as_bytes())?,
                 Piece::Timestamp => write!(out, "{}", record.timestamp_ms)?,
-                Piece::Headers => write_headers(out, record)?,
+                Piece::Headers => write_headers(out, record, "=")?,
+                Piece::HeadersOrNone if record.headers().next().is_none() => out.write_all(b"NO_HEADERS")?,
+                Piece::HeadersOrNone => write_headers(out, record, ":")?,
             }
         }
         Ok(())
     }
 }
 
-fn write_headers(out: &mut impl Write, record: &RecordRef<'_>) -> io::Result<()> {
+fn write_headers(out: &mut impl Write, record: &RecordRef<'_>, separator: &str) -> io::Result<()> {
     for (index, header) in record.headers().enumerate() {
         if index > 0 {
             out.write_all(b",")?;
         }
         out.write_all(header.key)?;
-        out.write_all(b"=")?;
+        out.write_all(separator.as_bytes())?;
         out.write_all(header.value.unwrap_or(b"NULL"))?;
     }
     Ok(())
@@ -219,6 +271,22 @@ mod tests {
         assert!(
             Format::parse("%").is_err() && Format::parse(r"\q").is_err() && Format::parse(r"\x9").is_err()
         );
+    }
+
+    #[test]
+    fn properties_are_those_of_kafkas_console_consumer() {
+        let of = |entries: &[(&str, &str)]| {
+            let owned: Vec<_> =
+                entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            Format::of_properties(&owned)
+        };
+        let text = |text: &str| Piece::Text(text.to_owned());
+        assert_eq!(of(&[]), Ok(Format::Pieces(vec![Piece::Value, text("\n")])));
+        let shown = of(&[("print.key", "true"), ("print.offset", "true"), ("key.separator", "|")]);
+        let expected =
+            vec![text("Offset:"), Piece::Offset, text("|"), Piece::Key, text("|"), Piece::Value, text("\n")];
+        assert_eq!(shown, Ok(Format::Pieces(expected)));
+        assert!(of(&[("print.key", "yes")]).is_err() && of(&[("print.colour", "true")]).is_err());
     }
 
     #[test]
