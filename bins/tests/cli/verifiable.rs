@@ -1,7 +1,10 @@
 //! The programs of Kafka's test contract, and the measurements, as their drivers call them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -168,5 +171,95 @@ fn the_copier_copies_in_transactions_by_hand_and_as_a_member() {
         if group == "by-hand" {
             assert_eq!(copy().last().unwrap()["totalProcessed"], 0);
         }
+    }
+}
+
+/// A verifiable consumer, and what it has told so far.
+struct Member {
+    child: Child,
+    told: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Member {
+    fn start(cluster: &Cluster) -> Self {
+        let fixed = ["verifiable-consumer", "--topic", "t", "--group-id", "g", "--session-timeout", "6000"];
+        let mut command = command(&[&fixed[..], &["--bootstrap-server", &cluster.bootstrap]].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (lines, shared) = (BufReader::new(child.stdout.take().unwrap()).lines(), Arc::clone(&told));
+        std::thread::spawn(move || {
+            // The last line of one that is killed may be half a line.
+            let events = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+            events.for_each(|event| shared.lock().unwrap().push(event));
+        });
+        Self { child, told }
+    }
+
+    /// Partition and offset of each record that it told of.
+    fn read(&self) -> Vec<(i64, i64)> {
+        let told = self.told.lock().unwrap();
+        let parts = named(&told, "records_consumed").into_iter().map(|event| &event["partitions"][0]);
+        let number = |value: &Value| value.as_i64().unwrap();
+        let records = parts.flat_map(|part| {
+            let offsets = number(&part["minOffset"])..=number(&part["maxOffset"]);
+            offsets.map(move |offset| (number(&part["partition"]), offset))
+        });
+        records.collect()
+    }
+
+    /// How far it committed each partition.
+    fn committed(&self) -> BTreeMap<i64, i64> {
+        let told = self.told.lock().unwrap();
+        let committed =
+            named(&told, "offsets_committed").into_iter().filter(|event| event["success"] == true);
+        let offsets = committed.flat_map(|event| event["offsets"].as_array().unwrap());
+        offsets.map(|at| (at["partition"].as_i64().unwrap(), at["offset"].as_i64().unwrap())).collect()
+    }
+}
+
+#[test]
+fn what_a_killed_member_did_not_commit_is_read_again_and_nothing_else() {
+    const EACH: i64 = 100;
+    let cluster = Cluster::with_topics(&[("t", 6)]);
+    let mut members: Vec<Member> = (0..3).map(|_| Member::start(&cluster)).collect();
+    let write = || {
+        let lines: String = (0..EACH).map(|number| format!("{number}\n")).collect();
+        for partition in ["0", "1", "2", "3", "4", "5"] {
+            cluster.run(&["produce", "t", "-p", partition], &lines).ok();
+        }
+    };
+    let wait_until = |is_so: &dyn Fn() -> bool| {
+        let is_soon = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            is_so()
+        });
+        assert!(is_soon, "it does not come about in a minute");
+    };
+    let is_assigned = |member: &Member| {
+        let told = member.told.lock().unwrap();
+        named(&told, "partitions_assigned").last().is_some_and(|event| event["partitions"][1].is_object())
+    };
+    wait_until(&|| members.iter().all(is_assigned));
+    write();
+    wait_until(&|| members.iter().all(|member| !member.read().is_empty()));
+    let mut killed = members.remove(0);
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    write();
+    let all_read = || {
+        let by_others = members.iter().flat_map(Member::read);
+        by_others.chain(killed.read()).collect::<Vec<(i64, i64)>>()
+    };
+    let count = (6 * 2 * EACH) as usize;
+    wait_until(&|| all_read().into_iter().collect::<BTreeSet<_>>().len() == count);
+    for member in &mut members {
+        let stopped = Command::new("kill").arg(member.child.id().to_string()).status().unwrap();
+        assert!(stopped.success() && member.child.wait().unwrap().success());
+    }
+    let (of_killed, committed) = (killed.read(), killed.committed());
+    let mut seen = BTreeSet::new();
+    for (partition, offset) in members.iter().flat_map(Member::read).chain(of_killed) {
+        let is_uncommitted = committed.get(&partition).is_none_or(|committed| offset >= *committed);
+        assert!(seen.insert((partition, offset)) || is_uncommitted, "twice: {partition} {offset}");
     }
 }
