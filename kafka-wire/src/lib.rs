@@ -39,6 +39,9 @@
 //!   silently: where its position is gone, `auto.offset.reset` says what to do, and with `none` it is a `DataLoss`
 //!   error. What was polled and not committed is read again after a restart: at least once, unless offsets are part
 //!   of a transaction.
+//! - **A member of a group commits only what is its own**: while it deals with a batch nothing of it goes to others
+//!   without a word; what others have by now is refused, before it can undo their commits, and a rebalance that leaves
+//!   the partitions where they are is waited for.
 //!
 //! # Errors
 //!
