@@ -90,7 +90,7 @@ fn a_group_goes_on_where_it_was() {
         .subscribe(["t"])
         .build()
         .unwrap();
-    let bootstrap = cluster.bootstrap.clone();
+    let bootstrap = cluster.bootstrap;
     let member = std::thread::spawn(move || {
         crate::harness::run(&["consume", "t", "-G", "shared", "-e", "--bootstrap", &bootstrap], "").ok()
     });

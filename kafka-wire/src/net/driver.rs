@@ -206,18 +206,17 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
     }
 
     /// Publishes the client's figures when it is time; when to do so next.
+    #[cfg(feature = "metrics")]
     fn publish(&mut self, now: Instant) -> Option<Instant> {
-        #[cfg(feature = "metrics")]
         if self.publisher.next().is_some_and(|next| next <= now) {
             self.publisher.publish(now, |sink| self.engine.measure(now, sink));
         }
-        #[cfg(feature = "metrics")]
-        return self.publisher.next();
-        #[cfg(not(feature = "metrics"))]
-        {
-            let _ = now;
-            None
-        }
+        self.publisher.next()
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    fn publish(&self, _now: Instant) -> Option<Instant> {
+        None
     }
 
     /// Sets the timer; whether its time has come already.
