@@ -1,10 +1,10 @@
 //! A Kafka client in pure Rust: producer, transactions, consumer with groups or without, and administration, for
-//! Kafka 3.9 to 4.3.
+//! Kafka 2.4 to 4.3.
 //!
 //! ```no_run
 //! use std::time::Duration;
 //! use kafka_wire::config::Properties;
-//! use kafka_wire::{Consumer, Position, Producer, Record, TopicPartition};
+//! use kafka_wire::{Consumer, Producer, Record};
 //!
 //! # async fn example() -> kafka_wire::Result<()> {
 //! let mut properties = Properties::new();
@@ -14,12 +14,13 @@
 //! println!("written to {} at {:?}", written.partition, written.offset);
 //! producer.close(Duration::from_secs(5)).await?;
 //!
-//! let mut consumer = Consumer::from_properties("kafka.properties")?;
-//! consumer.assign([(TopicPartition::new("orders", 0), Position::Beginning)])?;
+//! let mut consumer =
+//!     Consumer::builder().bootstrap("localhost:9092").group("billing").subscribe(["orders"]).build()?;
 //! let batch = consumer.poll(Duration::from_secs(1)).await?;
 //! for record in &batch {
 //!     println!("{}: {:?}", record.offset, record.value);
 //! }
+//! consumer.commit().await?;
 //! # Ok(())
 //! # }
 //! ```
