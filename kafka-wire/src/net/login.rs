@@ -28,13 +28,7 @@ impl Logins {
         match &self.sasl {
             Some(Sasl::Plain { username, password }) => Ok(Exchange::plain(username, password)),
             Some(Sasl::Scram { hash, username, password, is_delegation_token }) => {
-                let mut nonce = [0; 24];
-                getrandom::fill(&mut nonce).map_err(|cause| {
-                    Error::new(
-                        ErrorKind::Config,
-                        format!("get random bytes from the operating system: {cause}"),
-                    )
-                })?;
+                let nonce: [u8; 24] = random_bytes()?;
                 Ok(Exchange::scram(*hash, username, password.clone(), *is_delegation_token, &nonce))
             }
             Some(Sasl::OauthBearer { extensions, .. }) => match &self.tokens {
@@ -44,4 +38,16 @@ impl Logins {
             None => Err(Error::new(ErrorKind::Config, "say who this is: the configuration is without SASL")),
         }
     }
+}
+
+/// Bytes that nobody can guess, from the operating system.
+///
+/// # Errors
+/// `Config`, when it gives none.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|cause| {
+        Error::new(ErrorKind::Config, format!("get random bytes from the operating system: {cause}"))
+    })?;
+    Ok(bytes)
 }

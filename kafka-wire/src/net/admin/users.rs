@@ -1,12 +1,11 @@
 //! Users with a SCRAM password.
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use super::{Admin, Results};
 use crate::admin::users::{
     AlterScramCredentials, DescribeScramCredentials, ScramChange, ScramCredentialInfo,
 };
 use crate::error::Result;
+use crate::net::login::random_bytes;
 
 impl Admin {
     /// Which passwords these users have, or all users with none (KIP-554).
@@ -29,18 +28,9 @@ impl Admin {
         &self,
         changes: impl IntoIterator<Item = ScramChange>,
     ) -> Result<Results<String, ()>> {
-        let prepare = |change: ScramChange| change.prepare(salt());
+        let prepare = |change: ScramChange| change.prepare(random_bytes()?);
         let changes = changes.into_iter().map(prepare).collect::<Result<_>>()?;
         let results = self.run(AlterScramCredentials, changes).await?;
         Ok(results.into_iter().map(|(key, result)| (key.user, result)).collect())
     }
-}
-
-/// A salt is no secret; it must only be another one for each password.
-fn salt() -> [u8; 16] {
-    let mut salt = [0; 16];
-    for half in salt.chunks_mut(8) {
-        half.copy_from_slice(&RandomState::new().hash_one("salt").to_be_bytes());
-    }
-    salt
 }
