@@ -12,6 +12,7 @@ mod producer_send;
 mod producer_transactions;
 mod resilience;
 mod rights;
+mod share;
 mod tls;
 
 use kafka_wire::Admin;

@@ -14,7 +14,7 @@ mod users;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::driver::{DriverHandle, now, spawn};
+use super::driver::{DriverHandle, TIMEOUT_MAX, now, spawn};
 use super::signal::{Mailbox, Signal};
 use crate::admin::cluster::{Whole, only};
 use crate::admin::{AdminRole, Batch, Command, Operation};
@@ -72,7 +72,7 @@ impl Admin {
         operation: O,
         items: Vec<(O::Key, O::Item)>,
     ) -> Result<Results<O::Key, O::Output>> {
-        let (now, timeout): (Instant, _) = (now(), self.timeout);
+        let (now, timeout): (Instant, _) = (now(), self.timeout.min(TIMEOUT_MAX));
         self.mailbox
             .ask(|reply| Command::Run(Box::new(Batch::new(now, timeout, operation, items, reply))))
             .await

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes};
 use tokio::time::Sleep;
@@ -103,6 +103,14 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+/// When `timeout` is over: within a year or so, whatever was asked for, since a clock cannot tell every time.
+pub(super) fn deadline(timeout: Duration) -> Instant {
+    now() + timeout.min(TIMEOUT_MAX)
+}
+
+/// The longest that anything waits for.
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 25);
+
 /// In nanoseconds since 1970.
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
 fn unix_ns() -> u64 {
@@ -165,7 +173,7 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
             signal,
             connections: BTreeMap::new(),
             buffers: Buffers::default(),
-            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             #[cfg(feature = "metrics")]
             publisher,
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use builder::ProducerBuilder;
 pub use transactional::TransactionalProducer;
 
-use super::driver::DriverHandle;
+use super::driver::{DriverHandle, deadline};
 use super::signal::{Mailbox, Signal, lock};
 use crate::config::{ProducerConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
@@ -190,7 +190,7 @@ impl Producer {
     /// # Cancel safety
     /// It goes on when dropped after the first poll; nobody waits for it then.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        let deadline = now() + timeout;
+        let deadline = deadline(timeout);
         lock(&self.0.shared.accumulator).refuse(Error::new(ErrorKind::Closed, "send to a closed producer"));
         self.0.shared.flush();
         self.0.mailbox.ask(|reply| Command::Close { deadline, reply }).await

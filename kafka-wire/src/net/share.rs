@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::driver::{self, DriverHandle, now};
+use super::driver::{self, DriverHandle, deadline, now};
 use super::signal::{Mailbox, Signal};
 use crate::config::{Properties, ShareConsumerConfig};
 use crate::error::Result;
@@ -223,9 +223,7 @@ impl ShareConsumer {
     pub async fn close(mut self, timeout: Duration) -> Result<()> {
         self.ledger.accept_all();
         self.flush()?;
-        let now = now();
-        // Within a year or so, whatever was asked for.
-        let deadline = now + timeout.min(Duration::from_secs(1 << 25));
+        let deadline = deadline(timeout);
         let closed = self.mailbox.ask(|reply| Command::Close(deadline, reply)).await;
         self.report();
         closed

@@ -10,6 +10,7 @@ use crate::config::ConsumerConfig;
 use crate::consumer::{Command, Position, SharedRebalances, TopicPattern, Wanted, not_a_member};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Event, GroupMembershipOperation};
+use crate::net::driver::deadline;
 use crate::record::RecordRef;
 use crate::reply::Reply;
 use crate::txn::GroupMetadata;
@@ -346,7 +347,7 @@ impl Consumer {
         } else if self.group.auto_commit.is_some() {
             self.commit_positions_of(&self.assignment())?;
         }
-        let (deadline, operation) = (now() + options.timeout, options.group_membership);
+        let (deadline, operation) = (deadline(options.timeout), options.group_membership);
         self.mailbox.ask(|reply| Command::Close { deadline, operation, reply }).await
     }
 

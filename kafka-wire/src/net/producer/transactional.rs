@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::now;
 use crate::config::ProducerConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::driver::{self, DriverHandle};
+use crate::net::driver::{self, DriverHandle, deadline};
 use crate::net::signal::{Mailbox, Signal, reply};
 use crate::producer::{Batch, BatchReceipt, Command, Completion, Done, ProducerRole};
 use crate::record::SealedBatch;
@@ -133,7 +133,7 @@ impl TransactionalProducer {
     /// # Errors
     /// `Closed`, when it was closed before.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        let deadline = now() + timeout;
+        let deadline = deadline(timeout);
         self.0.mailbox.ask(|reply| Command::Close { deadline, reply }).await
     }
 
