@@ -1,6 +1,7 @@
 //! The client's public API against the embedded broker, over TCP.
 
 mod admin;
+mod cancel;
 mod connections;
 mod consumer_groups;
 mod consumer_offsets;
