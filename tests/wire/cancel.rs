@@ -36,7 +36,7 @@ impl Wake for Unpark {
 
 /// Runs a future and drops it at the given step, if it is not done by then. Steps are counted from 0: the future has
 /// been polled for the first time; it has been woken; it has been polled again, and so on.
-fn dropped_at<T>(step: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn dropped_at<T>(step: usize, future: impl Future<Output = T>) -> Option<T> {
     let unpark = Arc::new(Unpark { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&unpark));
     let mut future = pin!(future);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cancel;
+mod close;
 mod connections;
 mod consumer_groups;
 mod consumer_offsets;
