@@ -22,6 +22,7 @@ mod pattern;
 mod position;
 mod rebalance;
 mod session;
+mod validation;
 
 pub use batch::FetchedBatch;
 pub(crate) use buffers::{SharedBuffers, Taken};

@@ -227,6 +227,33 @@ fn a_truncated_log_stops_a_reader_that_must_not_lose_any() {
     assert_eq!(consumer.poll_blocking(LONG).unwrap_err().kind(), ErrorKind::DataLoss);
 }
 
+#[test]
+fn a_truncated_log_is_found_by_asking_the_leader_where_fetches_do_not_tell() {
+    for (newest_fetch, asks) in [(11, true), (12, false)] {
+        let broker = broker(Options::default().with_topic("t", 1));
+        broker.control(|cluster, _| cluster.set_api_versions(ApiKey::Fetch, Some(4..=newest_fetch)));
+        write(&broker, "t", 0..20);
+        let mut strict = consumer(&broker, |config| config.auto_offset_reset = OffsetReset::None);
+        let mut lenient = consumer(&broker, |config| config.auto_offset_reset = OffsetReset::Latest);
+        for consumer in [&mut strict, &mut lenient] {
+            consumer.assign([(partition("t"), Position::Beginning)]).unwrap();
+            values(consumer, 20);
+        }
+        broker.control(|cluster, now| cluster.truncate(now, "t", 0, 15)).unwrap();
+        write(&broker, "t", 100..120);
+        let error = strict.poll_blocking(LONG).unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::DataLoss, Some(20)));
+        assert!(error.to_string().contains("truncated to offset 15"), "{error}");
+        assert_eq!(values(&mut lenient, 20), numbers(100..120));
+        // The same with a position that was kept: its epoch tells.
+        let kept = Position::Offset { offset: 20, leader_epoch: Some(LeaderEpoch(0)) };
+        strict.seek(&partition("t"), kept).unwrap();
+        assert_eq!(strict.poll_blocking(LONG).unwrap_err().kind(), ErrorKind::DataLoss);
+        let asked = broker.control(|cluster, _| cluster.requests(ApiKey::OffsetForLeaderEpoch));
+        assert_eq!(asked > 0, asks, "Fetch {newest_fetch}");
+    }
+}
+
 /// Polls, for else nothing moves, until `holds`; the other tests' bound on waiting is the bound here.
 fn poll_until(consumer: &mut Consumer, what: &str, holds: impl Fn(&Consumer) -> bool) {
     let tries = LONG.as_millis() / 20;

@@ -34,6 +34,10 @@ pub(super) struct Assigned {
     /// Of the topic as it was first seen.
     pub(super) topic_id: Option<TopicId>,
     pub(super) leader: Option<(BrokerId, Option<LeaderEpoch>)>,
+    /// The leader's epoch under which the position was found to be in the leader's log.
+    pub(super) validated: Option<LeaderEpoch>,
+    /// The leader has been asked.
+    pub(super) is_validating: bool,
     /// The replica that the leader sent this client to, and until when that holds (KIP-392).
     pub(super) preferred: Option<(BrokerId, Instant)>,
     /// Whose fetch session it is in.
@@ -71,6 +75,8 @@ impl Assigned {
             state,
             topic_id: None,
             leader: None,
+            validated: None,
+            is_validating: false,
             preferred: None,
             fetched_from: None,
             timer: None,
@@ -198,7 +204,7 @@ impl Assigned {
     }
 
     /// The place is gone for good: goes on where `auto.offset.reset` says, or not at all.
-    fn lost(
+    pub(super) fn lost(
         &mut self,
         buffers: &SharedBuffers,
         partition: &TopicPartition,
@@ -227,6 +233,9 @@ impl Assigned {
         let leader = core.cluster().leader(partition);
         if leader.map(|(broker, _)| broker) != self.leader.map(|(broker, _)| broker) {
             self.lose_contact(buffers, partition);
+        }
+        if leader != self.leader {
+            // A new leader may know of a truncation, of which the replica says nothing.
             self.preferred = None;
         }
         self.leader = leader;

@@ -113,7 +113,7 @@ impl Fetcher {
         let patience = core.config().default_api_timeout;
         for partition in assignment.touched() {
             let Some(assigned) = assignment.get_mut(&partition) else { continue };
-            let wants = assigned.wants(now, &partition);
+            let wants = assigned.wants(now, &partition, core);
             let broker = wants.as_ref().map(|(broker, _)| *broker);
             if let Some(before) = std::mem::replace(&mut assigned.fetched_from, broker)
                 && Some(before) != broker
@@ -176,7 +176,8 @@ impl Fetcher {
         };
         let each = self.loops.get_mut(&broker)?;
         each.in_flight = false;
-        match result.and_then(|response| FetchResponse::decode(&response)) {
+        let decoded = |response: Response| Ok((FetchResponse::decode(&response)?, response.version));
+        match result.and_then(decoded) {
             Ok(response) => self.accept(now, broker, response, assignment, core),
             Err(error) => self.failed(now, broker, &error, assignment, core),
         }
@@ -221,7 +222,7 @@ impl Fetcher {
         &mut self,
         now: Instant,
         broker: BrokerId,
-        response: FetchResponse,
+        (response, version): (FetchResponse, i16),
         assignment: &mut Assignment,
         core: &mut Core,
     ) {
@@ -253,7 +254,8 @@ impl Fetcher {
                 };
                 let Some(assigned) = assignment.get_mut(&partition) else { continue };
                 // Else it was moved since it was asked for.
-                if assigned.fetches_at().is_some_and(|at| at.offset == asked.offset) {
+                let is_here = assigned.fetches_at().is_some_and(|at| at.offset == asked.offset);
+                if is_here && !assigned.may_have_diverged(broker, version, core) {
                     deliveries.extend(self.accept_partition(now, broker, partition, answer, assigned, core));
                 }
             }
@@ -478,14 +480,22 @@ fn forgotten_topics(forget: Vec<(TopicId, TopicPartition)>) -> Vec<ForgottenTopi
 
 impl Assigned {
     /// What to ask of whom, if this partition can be fetched now.
-    fn wants(&mut self, now: Instant, partition: &TopicPartition) -> Option<(BrokerId, PartitionFetch)> {
+    fn wants(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        core: &Core,
+    ) -> Option<(BrokerId, PartitionFetch)> {
         self.preferred = self.preferred.filter(|(_, until)| *until > now);
         let State::Fetch(at) = self.state else { return None };
         if self.paused || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
-        let (source, leader_epoch) = self.source()?;
         self.retry_at = None;
+        if self.must_be_validated(core) {
+            return None;
+        }
+        let (source, leader_epoch) = self.source()?;
         let fetch = PartitionFetch {
             partition: partition.clone(),
             topic_id: self.topic_id.unwrap_or(TopicId::NONE),

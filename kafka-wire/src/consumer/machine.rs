@@ -20,6 +20,7 @@ use super::lookup::{
 use super::membership::{Membership, Wanted};
 use super::position::{OffsetAndEpoch, Position};
 use super::rebalance::SharedRebalances;
+use super::validation::Validation;
 use crate::cluster::Topic;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Role, Token};
@@ -100,6 +101,7 @@ pub(crate) struct ConsumerMachine {
     buffers: SharedBuffers,
     assignment: Assignment,
     fetcher: Fetcher,
+    validation: Validation,
     lookup: OffsetLookup,
     group_offsets: GroupOffsets,
     membership: Membership,
@@ -126,6 +128,7 @@ impl ConsumerMachine {
         let require_stable = config.isolation == Isolation::ReadCommitted;
         Self {
             fetcher: Fetcher::new(Arc::clone(&config), buffers.clone()),
+            validation: Validation::new(buffers.clone()),
             lookup: OffsetLookup::new(),
             group_offsets: GroupOffsets::new(config.group_id.as_deref().map(Arc::from), require_stable),
             membership: Membership::new(Arc::clone(&config)),
@@ -161,6 +164,7 @@ impl ConsumerMachine {
             self.start_partitions(now, core);
             self.lookup.drive(now, core);
         }
+        self.validation.drive(now, &mut self.assignment, core);
         self.fetcher.drive(now, &mut self.assignment, core);
         self.membership.publish(&self.buffers);
     }
@@ -505,7 +509,10 @@ impl Role for ConsumerMachine {
         let Some(result) = result else {
             return self.drive(now, core);
         };
-        let result = self.lookup.handle_response(now, token, result, core);
+        let reset = self.reset_position(now);
+        let assignment = &mut self.assignment;
+        let result = self.validation.handle_response(now, token, result, assignment, reset, core);
+        let result = result.and_then(|result| self.lookup.handle_response(now, token, result, core));
         let result = result.and_then(|result| self.membership.handle_response(now, token, result, core));
         if let Some(result) = result {
             self.group_offsets.handle_response(now, token, result, core);

@@ -8,7 +8,7 @@ pub enum Position {
         /// The offset of the next record to read.
         offset: i64,
         /// The leader epoch of the record before it, where it is known: lets the broker find out that the
-        /// log was truncated since (KIP-320; brokers from 2.7).
+        /// log was truncated since (KIP-320; brokers from 2.3).
         leader_epoch: Option<LeaderEpoch>,
     },
     /// At the first record that is still there.

@@ -1,6 +1,7 @@
 //! The machine in an engine, against a scripted cluster and a clock that the test moves.
 
 mod followers;
+mod validation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::protocol::messages::metadata_response::{
 };
 use crate::protocol::messages::{
     self, ApiKey, ApiVersionsResponse, Encodable, FetchRequest, FetchResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, StrBytes, TopicName,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, StrBytes, TopicName,
 };
 
 const NODES: i32 = 2;
@@ -70,6 +71,9 @@ struct World {
     last_session: i32,
     keeps_sessions: bool,
     fetch_version: i16,
+    /// How often leaders were asked where an epoch ended, and how they refuse the first times (last first).
+    epoch_questions: usize,
+    epoch_refusals: Vec<i16>,
     full_fetches: usize,
     incremental_fetches: usize,
     flip: Option<usize>,
@@ -131,6 +135,8 @@ impl World {
             last_session: 0,
             keeps_sessions: true,
             fetch_version: 17,
+            epoch_questions: 0,
+            epoch_refusals: Vec::new(),
             full_fetches: 0,
             incremental_fetches: 0,
             flip: None,
@@ -207,6 +213,11 @@ impl World {
                 let answer = self.list_offsets(node, &request.decode::<ListOffsetsRequest>().unwrap());
                 self.answer(connection, (api, version, id), &answer);
             }
+            ApiKey::OffsetForLeaderEpoch => {
+                let answer =
+                    self.ends_of_epochs(node, &request.decode::<OffsetForLeaderEpochRequest>().unwrap());
+                self.answer(connection, (api, version, id), &answer);
+            }
             ApiKey::Fetch => {
                 let answer = self.fetch(node, &request.decode::<FetchRequest>().unwrap());
                 self.answer(connection, (api, version, id), &answer);
@@ -229,6 +240,8 @@ impl World {
             (ApiKey::ApiVersions, 0, 4),
             (ApiKey::ListOffsets, 2, 9),
             (ApiKey::Fetch, 4, self.fetch_version),
+            // Brokers as old as Fetch 6 are do not let clients ask.
+            (ApiKey::OffsetForLeaderEpoch, 0, if self.fetch_version < 9 { 0 } else { 4 }),
         ];
         let keys = keys.map(|(key, min, max)| {
             ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
