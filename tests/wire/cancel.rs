@@ -1,26 +1,22 @@
 //! Calls that are dropped before they are done: the handle works on, and nothing is lost or doubled.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use kafka_wire::config::{AcknowledgementMode, GroupProtocol, OffsetReset};
-use kafka_wire::{
-    CommittedOffset, Consumer, ErrorKind, FetchedBatch, GroupMetadata, Isolation, NewTopic, OffsetSpec,
-    Position, Producer, Record, TopicPartition,
-};
+use kafka_wire::{CommittedOffset, ErrorKind, GroupMetadata, NewTopic, Producer, Record, TopicPartition};
 use tidewater_broker::{EmbeddedBroker, Options, TransactionVersion};
 
-use crate::consumer_reads::{consumer, partition, write};
+use crate::consumer_reads::consumer;
 use crate::producer_rig::{config, values};
-use crate::{admin, block_on, broker, share};
+use crate::{admin, block_on, broker};
 
 /// Nothing that a test waits for takes so long.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 struct Unpark {
     thread: Thread,
@@ -34,43 +30,57 @@ impl Wake for Unpark {
     }
 }
 
+/// A future, polled by hand.
+struct Watched<F> {
+    future: Pin<Box<F>>,
+    unpark: Arc<Unpark>,
+}
+
+impl<F: Future> Watched<F> {
+    fn new(future: F) -> Self {
+        let thread = std::thread::current();
+        Self {
+            future: Box::pin(future),
+            unpark: Arc::new(Unpark { thread, is_woken: AtomicBool::new(false) }),
+        }
+    }
+
+    fn poll(&mut self) -> Poll<F::Output> {
+        let waker = Waker::from(Arc::clone(&self.unpark));
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
+    fn await_wake(&self) {
+        let begun = Instant::now();
+        while !self.unpark.is_woken.swap(false, Ordering::AcqRel) {
+            assert!(begun.elapsed() < LONG, "it hangs");
+            std::thread::park_timeout(LONG);
+        }
+    }
+}
+
 /// Runs a future and drops it at the given step, if it is not done by then. Steps are counted from 0: the future has
 /// been polled for the first time; it has been woken; it has been polled again, and so on.
 pub(crate) fn dropped_at<T>(step: usize, future: impl Future<Output = T>) -> Option<T> {
-    let unpark = Arc::new(Unpark { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
-    let waker = Waker::from(Arc::clone(&unpark));
-    let mut future = pin!(future);
-    for at in 0.. {
-        if at % 2 == 0 {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                return Some(output);
-            }
-        } else {
-            await_wake(&unpark);
-        }
-        if at == step {
-            break;
+    let mut watched = Watched::new(future);
+    for at in 0..=step {
+        if at % 2 == 1 {
+            watched.await_wake();
+        } else if let Poll::Ready(output) = watched.poll() {
+            return Some(output);
         }
     }
     None
 }
 
-#[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
-fn await_wake(unpark: &Unpark) {
-    let begun = Instant::now();
-    while !unpark.is_woken.swap(false, Ordering::AcqRel) {
-        assert!(begun.elapsed() < LONG, "it hangs");
-        std::thread::park_timeout(LONG);
-    }
-}
-
 /// Drops the calls that `call` makes at every step, until one is done before its step.
-fn at_every_step(mut call: impl FnMut(usize) -> bool) {
+pub(crate) fn at_every_step(mut call: impl FnMut(usize) -> bool) {
     let done = (0..1000).find(|&step| call(step));
     assert!(done.is_some(), "it is never done");
 }
 
-fn at(partition: i32) -> TopicPartition {
+pub(crate) fn at(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
 }
 
@@ -197,88 +207,8 @@ fn offsets_that_were_dropped_on_their_way_into_a_transaction_are_in_it() {
     }
 }
 
-fn committed(offset: usize) -> CommittedOffset {
+pub(crate) fn committed(offset: usize) -> CommittedOffset {
     CommittedOffset { offset: offset as i64, leader_epoch: None, metadata: String::new() }
-}
-
-fn offsets(batch: &FetchedBatch) -> impl Iterator<Item = i64> {
-    batch.iter().map(|record| record.offset)
-}
-
-/// Reads to offset `end` by polls that are dropped at ever later steps.
-fn read_in_pieces(consumer: &mut Consumer, end: i64) -> Vec<i64> {
-    let mut seen = Vec::new();
-    // Every poll that ends begins the round anew.
-    for step in (0..6).cycle() {
-        if let Some(batch) = dropped_at(step, consumer.poll(Duration::from_millis(20))) {
-            seen.extend(offsets(&batch.unwrap()));
-        }
-        if seen.last().is_some_and(|last| *last >= end - 1) {
-            break;
-        }
-    }
-    seen
-}
-
-#[test]
-fn polls_that_were_dropped_lose_nothing() {
-    let broker = broker(Options::default().with_topic("t", 1));
-    write(&broker, "t", 0..200);
-    let few = |config: &mut kafka_wire::config::ConsumerConfig| {
-        config.max_partition_fetch_bytes = 300;
-        config.queued_max_bytes = 1000;
-    };
-    let mut assigned = consumer(&broker, few);
-    assigned.assign([(partition("t"), Position::Beginning)]).unwrap();
-    assert_eq!(read_in_pieces(&mut assigned, 200), (0..200).collect::<Vec<_>>());
-    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
-        let mut member = consumer(&broker, |config| {
-            few(config);
-            config.group_id = Some(format!("{protocol:?}"));
-            config.group.protocol = protocol;
-            config.auto_offset_reset = OffsetReset::Earliest;
-        });
-        member.subscribe(["t"]).unwrap();
-        assert_eq!(read_in_pieces(&mut member, 200), (0..200).collect::<Vec<_>>(), "{protocol:?}");
-        block_on(member.close()).unwrap();
-    }
-}
-
-#[test]
-fn questions_of_a_consumer_that_were_dropped_leave_it_as_it_was() {
-    let broker = broker(Options::default().with_topic("t", 1));
-    write(&broker, "t", 0..10);
-    let group = |config: &mut kafka_wire::config::ConsumerConfig| config.group_id = Some("g".to_owned());
-    at_every_step(|step| {
-        let mut consumer = consumer(&broker, group);
-        consumer.assign([(at(0), Position::Beginning)]).unwrap();
-        let known = dropped_at(step, consumer.position(&at(0)));
-        assert_eq!(block_on(consumer.position(&at(0))).unwrap().offset, 0);
-        known.is_some()
-    });
-    let consumer = consumer(&broker, group);
-    at_every_step(|step| {
-        let asked = dropped_at(step, consumer.commit_offsets([(at(0), committed(step))]));
-        // What was dropped may be on its way still, behind the question.
-        let told = block_on(consumer.committed([at(0)])).unwrap();
-        let told = told[0].1.as_ref().map(|at| at.offset);
-        assert!(
-            told == Some(step as i64) || asked.is_none() && told == step.checked_sub(1).map(|it| it as i64)
-        );
-        block_on(consumer.commit_offsets([(at(0), committed(step))])).unwrap();
-        asked.is_some()
-    });
-    at_every_step(|step| {
-        let asked = dropped_at(step, consumer.committed([at(0)]));
-        assert!(block_on(consumer.committed([at(0)])).unwrap()[0].1.is_some());
-        asked.is_some()
-    });
-    at_every_step(|step| {
-        let ask = || consumer.list_offsets([(at(0), OffsetSpec::Latest)], Isolation::ReadCommitted);
-        let asked = dropped_at(step, ask());
-        assert_eq!(block_on(ask()).unwrap()[0].1.offset, Some(10));
-        asked.is_some()
-    });
 }
 
 #[test]
@@ -300,28 +230,71 @@ fn administration_that_was_dropped_is_carried_out_or_not() {
 }
 
 #[test]
-fn polls_and_commits_of_a_share_consumer_that_were_dropped_lose_nothing() {
-    let broker = share::broker(1, &[]);
-    for first in (0..100).step_by(5) {
-        share::write(&broker, first..first + 5);
+fn who_leaves_the_queue_for_memory_lets_the_next_in() {
+    let broker = broker(Options::default().with_topic("t", 1));
+    let settings = [("buffer.memory", "32768"), ("batch.size", "16384")];
+    let producer = Producer::new(config(&broker, &settings)).unwrap();
+    block_on(producer.send(number("first"))).unwrap();
+    broker.control(|cluster, _| cluster.pause_node(0));
+    let text = "x".repeat(1000);
+    let mut count = 1;
+    while producer.try_enqueue(number(&text)).is_ok() {
+        count += 1;
     }
-    let mut member = share::member(&broker, AcknowledgementMode::Implicit);
-    let mut seen = Vec::new();
-    for step in (0..6).cycle() {
-        if let Some(batch) = dropped_at(step, member.poll(LONG)) {
-            seen.extend(batch.unwrap().iter().map(|shared| (shared.record.offset, shared.delivery_count)));
-        }
-        // What was handed out is told, whoever listens.
-        drop(dropped_at(step, member.commit()));
-        if seen.len() >= 100 {
-            break;
-        }
+    let texts = ["leaves at once", "leaves when it is its turn", "stays"].map(|text| text.repeat(100));
+    let [mut at_once, mut in_turn, mut stays] =
+        texts.each_ref().map(|text| Watched::new(producer.enqueue(number(text))));
+    assert!(at_once.poll().is_pending() && in_turn.poll().is_pending() && stays.poll().is_pending());
+    drop(at_once);
+    // The next one looks whether there is room now.
+    in_turn.await_wake();
+    assert!(in_turn.poll().is_pending());
+    broker.control(|cluster, now| cluster.resume_node(now, 0));
+    in_turn.await_wake();
+    // It was told of the room, and does not take it.
+    drop(in_turn);
+    while stays.poll().is_pending() {
+        stays.await_wake();
     }
-    assert_eq!(seen, (0..100).map(|offset| (offset, 1)).collect::<Vec<_>>());
-    share::commit(&mut member);
-    block_on(member.close(LONG)).unwrap();
-    share::write(&broker, 100..101);
-    let mut other = share::member(&broker, AcknowledgementMode::Implicit);
-    let batch = block_on(other.poll(LONG)).unwrap();
-    assert_eq!(batch.iter().map(|shared| shared.record.offset).collect::<Vec<_>>(), [100]);
+    block_on(producer.flush());
+    let written = values(&broker, &at(0));
+    assert_eq!((written.len(), written.last()), (count + 1, Some(&texts[2])));
+}
+
+#[test]
+fn a_close_of_a_producer_that_was_dropped_goes_on() {
+    let broker = broker(Options::default().with_topic("t", 1));
+    let mut expected = Vec::new();
+    at_every_step(|step| {
+        let producer = Producer::new(config(&broker, &[("linger.ms", "60000")])).unwrap();
+        let value = step.to_string();
+        let receipt = block_on(producer.enqueue(number(&value))).unwrap();
+        let is_done = dropped_at(step, producer.close(LONG)).is_some();
+        block_on(receipt).unwrap();
+        expected.push(value);
+        assert_eq!(block_on(producer.send(number("late"))).unwrap_err().kind(), ErrorKind::Closed);
+        is_done
+    });
+    assert_eq!(values(&broker, &at(0)), expected);
+}
+
+#[test]
+fn the_last_handle_of_a_producer_may_be_dropped_by_its_own_callback() {
+    let broker = broker(Options::default().with_topic("t", 1));
+    let last: Arc<Mutex<Option<Producer>>> = Arc::default();
+    let held = Arc::clone(&last);
+    let (dropped, heard) = mpsc::channel();
+    let producer = Producer::with_delivery_callback(config(&broker, &[]), move |_| {
+        drop(held.lock().unwrap().take());
+        dropped.send(()).unwrap();
+    })
+    .unwrap();
+    let receipt = {
+        let mut last = last.lock().unwrap();
+        let receipt = block_on(producer.enqueue(number("x"))).unwrap();
+        *last = Some(producer);
+        receipt
+    };
+    heard.recv_timeout(LONG).expect("the callback returns");
+    block_on(receipt).unwrap();
 }

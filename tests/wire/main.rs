@@ -2,6 +2,7 @@
 
 mod admin;
 mod cancel;
+mod cancel_reads;
 mod close;
 mod connections;
 mod consumer_groups;
