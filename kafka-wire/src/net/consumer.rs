@@ -323,6 +323,9 @@ impl Consumer {
     ///
     /// # Errors
     /// `Usage` for a partition that is not assigned; what stopped the partition before a start was known.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ends the wait.
     pub async fn position(&mut self, partition: &TopicPartition) -> Result<OffsetAndEpoch> {
         poll_fn(|context| {
             let mut buffers = self.buffers.lock();
@@ -358,6 +361,9 @@ impl Consumer {
     ///
     /// # Errors
     /// Of the first partition that fails: a broker's refusal, or `Timeout` after `default.api.timeout.ms`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ignores the answer.
     pub async fn list_offsets(
         &self,
         wanted: impl IntoIterator<Item = (TopicPartition, OffsetSpec)>,
@@ -374,6 +380,9 @@ impl Consumer {
     /// `Config` without `group.id`; `UNKNOWN_MEMBER_ID` when partitions have gone to others, whatever the reason; a
     /// broker's refusal, as when the group has members and this is none; `Timeout` after `default.api.timeout.ms`: then
     /// it may have been committed.
+    ///
+    /// # Cancel safety
+    /// Polled once, the positions are committed all the same; dropping the future only ignores the answer.
     pub async fn commit(&self) -> Result<()> {
         let positions = self.positions().into_iter().map(|(partition, at)| (partition, at.into()));
         self.commit_offsets(positions).await
@@ -382,6 +391,9 @@ impl Consumer {
     /// Commits these offsets for the group.
     ///
     /// # Errors
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
     /// As [`commit`](Self::commit).
     pub async fn commit_offsets(
         &self,
@@ -398,6 +410,9 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ignores the answer.
     pub async fn committed(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,

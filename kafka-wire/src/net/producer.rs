@@ -201,6 +201,9 @@ impl Producer {
     ///
     /// # Errors
     /// `Timeout` after `max.block.ms`: try again. A refusal by the coordinator is final.
+    ///
+    /// # Cancel safety
+    /// It goes on when dropped after the first poll; another call waits for the same answer.
     pub async fn init_transactions(&self) -> Result<ProducerIdentity> {
         self.0.check_transactional()?;
         self.0.mailbox.ask(Command::Init).await
@@ -210,6 +213,9 @@ impl Producer {
     ///
     /// # Errors
     /// `Usage` while another is open or before [`init_transactions`](Self::init_transactions).
+    ///
+    /// # Cancel safety
+    /// Polled once, the transaction is begun.
     pub async fn begin_transaction(&self) -> Result<()> {
         self.0.check_transactional()?;
         self.0.mailbox.ask(Command::Begin).await
@@ -220,6 +226,9 @@ impl Producer {
     ///
     /// # Errors
     /// Where [`Error::is_abortable`], abort the transaction; otherwise the producer cannot go on.
+    ///
+    /// # Cancel safety
+    /// Polled once, the offsets belong to the transaction; dropping the future only ignores the answer.
     pub async fn send_offsets_to_transaction(
         &self,
         group: GroupMetadata,
@@ -237,7 +246,8 @@ impl Producer {
     /// `Fenced`: another producer has taken over.
     ///
     /// # Cancel safety
-    /// Dropped before its end, the transaction may be committed or not.
+    /// Dropped before its end, the transaction may be committed or not: where
+    /// [`begin_transaction`](Self::begin_transaction) then says `Usage`, it is still open, and can be committed.
     pub async fn commit_transaction(&self) -> Result<()> {
         self.0.check_transactional()?;
         self.flush().await;

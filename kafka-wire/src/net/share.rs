@@ -220,6 +220,9 @@ impl ShareConsumer {
     ///
     /// # Errors
     /// `Timeout`: then the brokers find out by themselves that this consumer is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the consumer: what was acknowledged may not have arrived.
     pub async fn close(mut self, timeout: Duration) -> Result<()> {
         self.ledger.accept_all();
         self.flush()?;

@@ -283,6 +283,9 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit).
     pub async fn commit_record(&self, partition: &TopicPartition, record: &RecordRef<'_>) -> Result<()> {
         let next = CommittedOffset { offset: record.offset + 1, leader_epoch: None, metadata: String::new() };
         self.commit_offsets([(partition.clone(), next)]).await
@@ -332,7 +335,7 @@ impl Consumer {
     /// `Closed` when it had failed for good before.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the consumer: nothing is waited for.
+    /// Dropping the future drops the consumer, as said above.
     pub async fn close(self) -> Result<()> {
         self.close_with(CloseOptions::default()).await
     }
@@ -340,6 +343,9 @@ impl Consumer {
     /// As [`close`](Self::close), with a time of its own, and staying in the group or not.
     ///
     /// # Errors
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
     /// As [`close`](Self::close).
     pub async fn close_with(mut self, options: CloseOptions) -> Result<()> {
         if self.group.is_subscribed {

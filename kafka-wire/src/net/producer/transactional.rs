@@ -57,6 +57,9 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// `Timeout` after `max.block.ms`: try again. A refusal by the coordinator is final.
+    ///
+    /// # Cancel safety
+    /// It goes on when dropped after the first poll; another call waits for the same answer.
     pub async fn init(&self) -> Result<ProducerIdentity> {
         self.0.mailbox.ask(Command::Init).await
     }
@@ -132,6 +135,9 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// `Closed`, when it was closed before.
+    ///
+    /// # Cancel safety
+    /// It goes on when dropped after the first poll; nobody waits for it then.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         let deadline = deadline(timeout);
         self.0.mailbox.ask(|reply| Command::Close { deadline, reply }).await
