@@ -301,6 +301,17 @@ fn any_time_to_close_may_be_given() {
     assert!(block_on(admin(&broker).with_timeout(Duration::MAX).list_topics()).unwrap().contains_key("t"));
 }
 
+fn poll_until(member: &mut Consumer, is_so: impl Fn(&Consumer) -> bool) {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..GUARD.as_millis() / PAUSE.as_millis() {
+        if is_so(member) {
+            return;
+        }
+        assert!(member.poll_blocking(PAUSE).unwrap().is_empty());
+    }
+    panic!("it does not come about: {:?}", member.assignment());
+}
+
 /// Who ends in the middle of a rebalance holds up nobody.
 #[test]
 fn members_end_in_the_middle_of_a_rebalance() {
@@ -327,17 +338,12 @@ fn members_end_in_the_middle_of_a_rebalance() {
                 GroupProtocol::Consumer => ApiKey::ConsumerGroupHeartbeat,
             };
             let requests = || broker.control(|cluster, _| cluster.requests(api));
-            let poll = |member: &mut Consumer| drop(member.poll_blocking(Duration::from_millis(5)).unwrap());
             let mut first = member();
-            while first.assignment().len() < 4 {
-                poll(&mut first);
-            }
+            poll_until(&mut first, |first| first.assignment().len() == 4);
             // The first does not poll, so it lets go of nothing, and the second waits for it.
             let before = requests();
             let mut second = member();
-            while requests() < before + 2 {
-                poll(&mut second);
-            }
+            poll_until(&mut second, |_| requests() >= before + 2);
             let third = member();
             let end = |member: Consumer| -> End {
                 Box::new(move |way| match way {
@@ -346,9 +352,7 @@ fn members_end_in_the_middle_of_a_rebalance() {
                 })
             };
             end_all("rebalance", way, vec![("first", end(first)), ("third", end(third))]);
-            while second.assignment().len() < 4 {
-                poll(&mut second);
-            }
+            poll_until(&mut second, |second| second.assignment().len() == 4);
         }
     }
 }
