@@ -12,7 +12,7 @@ use kafka_wire::{
 use tidewater_tests::real_kafka::{Cluster, Version};
 use tidewater_tests::{java, programs};
 
-use crate::support::{client, create, on_shared, producer, producer_config};
+use crate::support::{client, create, on_shared, producer_config};
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("interop/ShareClient.java")
@@ -45,9 +45,17 @@ async fn send(producer: &Producer, topic: &str, partition: i32, numbers: std::op
         let record = Record::to(topic).partition(partition).value(&value);
         receipts.push(producer.enqueue(record).await.expect("enqueue"));
     }
+    producer.flush().await;
     for receipt in receipts {
         receipt.await.expect("send");
     }
+}
+
+/// A producer that makes one batch of what is sent at once, however slow the machine is.
+fn producer(cluster: &Cluster, client_id: &str) -> Producer {
+    let linger = Duration::from_secs(60);
+    Producer::new(kafka_wire::config::ProducerConfig { linger, ..producer_config(cluster, client_id) })
+        .expect("a producer")
 }
 
 /// The next batch with records.
@@ -125,8 +133,8 @@ fn members_of_ours_and_javas_share_each_record_once() {
             consumer
         });
         let [ours, other] = consumers;
-        // Half is left for Java's member, which takes longer to start.
-        work(ours, 2 * PER_PARTITION, Arc::clone(&seen)).await;
+        // It has a partition to itself at least; the rest is left for Java's member, whenever that has started.
+        work(ours, PER_PARTITION / 2, Arc::clone(&seen)).await;
         let printed = tokio::task::spawn_blocking(move || javas.join()).await.expect("the thread");
         let printed = printed.expect("Java's member");
         assert!(printed.lines().count() > 200, "{printed}");

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::process::{Server, free_ports};
@@ -131,6 +131,8 @@ pub fn confluent(arguments: &[&str], input: &str) -> String {
 
 /// A Python with Confluent's serializers; made on first use.
 fn python() -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = build_folder().join("python");
     let done = folder.join("complete");
     let python = folder.join("bin/python");
