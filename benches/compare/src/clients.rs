@@ -1,4 +1,4 @@
-//! The clients: produce and consume 100-byte records.
+//! The clients: produce and consume records of 100 bytes and of 1 KiB.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,27 @@ pub struct Workload {
     pub name: &'static str,
     verb: &'static str,
     codec: &'static str,
+    /// Bytes of a record.
+    size: u32,
 }
 
 pub const WORKLOADS: &[Workload] = &[
-    Workload { name: "P1", verb: "produce", codec: "none" },
-    Workload { name: "P2", verb: "produce", codec: "lz4" },
-    Workload { name: "C1", verb: "consume", codec: "none" },
-    Workload { name: "C2", verb: "consume", codec: "lz4" },
+    Workload { name: "P1", verb: "produce", codec: "none", size: 100 },
+    Workload { name: "P2", verb: "produce", codec: "lz4", size: 100 },
+    Workload { name: "P3", verb: "produce", codec: "snappy", size: 100 },
+    Workload { name: "P4", verb: "produce", codec: "zstd", size: 100 },
+    Workload { name: "P1k", verb: "produce", codec: "none", size: 1024 },
+    Workload { name: "P2k", verb: "produce", codec: "lz4", size: 1024 },
+    Workload { name: "P3k", verb: "produce", codec: "snappy", size: 1024 },
+    Workload { name: "P4k", verb: "produce", codec: "zstd", size: 1024 },
+    Workload { name: "C1", verb: "consume", codec: "none", size: 100 },
+    Workload { name: "C2", verb: "consume", codec: "lz4", size: 100 },
+    Workload { name: "C3", verb: "consume", codec: "snappy", size: 100 },
+    Workload { name: "C4", verb: "consume", codec: "zstd", size: 100 },
+    Workload { name: "C1k", verb: "consume", codec: "none", size: 1024 },
+    Workload { name: "C2k", verb: "consume", codec: "lz4", size: 1024 },
+    Workload { name: "C3k", verb: "consume", codec: "snappy", size: 1024 },
+    Workload { name: "C4k", verb: "consume", codec: "zstd", size: 1024 },
 ];
 
 /// Measures each workload with each client, in turns, and prints the table.
@@ -50,12 +64,12 @@ fn fill(bench: &Bench, workload: &Workload, records: u64) {
         return;
     }
     bench.create_topic(&topic);
-    let writer = Workload { name: workload.name, verb: "produce", codec: workload.codec };
+    let writer = Workload { name: workload.name, verb: "produce", ..*workload };
     call(bench, &writer, "rdkafka", &topic, records);
 }
 
 fn shared_topic(workload: &Workload, records: u64) -> String {
-    format!("compare-{}-{records}", workload.codec)
+    format!("compare-{}-{}-{records}", workload.codec, workload.size)
 }
 
 fn measure(bench: &Bench, workload: &Workload, client: &str, records: u64) -> Cost {
@@ -70,15 +84,15 @@ fn measure(bench: &Bench, workload: &Workload, client: &str, records: u64) -> Co
 }
 
 fn call(bench: &Bench, workload: &Workload, client: &str, topic: &str, records: u64) -> Cost {
-    let records_text = records.to_string();
+    let (records_text, size) = (records.to_string(), workload.size.to_string());
     let mut arguments = vec![workload.verb, "--bootstrap", &bench.bootstrap, "--topic", topic];
-    arguments.extend(["--records", &records_text, "--size", "100", "--codec", workload.codec]);
+    arguments.extend(["--records", &records_text, "--size", &size, "--codec", workload.codec]);
     arguments.extend(["--acks", "all", "--linger-ms", "5", "--partitions", "4"]);
     let program = if client == "tidewater" {
         arguments.insert(0, "perf");
         bench.tidewater.clone()
     } else {
-        if client == "krafka" {
+        if client == "krafka" || client == "java" {
             arguments.extend(["--variant", "tuned"]);
         }
         bench.peer(&format!("peer-{client}"))
@@ -96,7 +110,7 @@ fn print(
     records: u64,
 ) {
     let titles: Vec<String> =
-        workloads.iter().map(|workload| format!("{} {}", workload.verb, workload.codec)).collect();
+        workloads.iter().map(|workload| format!("{} {} B {}", workload.verb, workload.size, workload.codec)).collect();
     println!("\n| CPU s per million records, least / median · peak MiB | {} |", titles.join(" | "));
     println!("|---{}|", "|---".repeat(workloads.len()));
     for client in clients {
