@@ -13,7 +13,7 @@ pub use self::builder::ConsumerBuilder;
 pub use self::group::CloseOptions;
 use self::group::GroupSide;
 pub use self::listener::RebalanceListener;
-use super::driver::{self, DriverHandle};
+use super::driver::{self, DriverHandle, now};
 use super::signal::{Mailbox, Signal};
 use crate::cluster::Topic;
 use crate::config::{ConsumerConfig, Properties};
@@ -468,11 +468,6 @@ fn not_assigned(what: &'static str, partition: &TopicPartition) -> Error {
     Error::new(ErrorKind::Usage, format!("{what} of a partition that is not assigned"))
         .with_partition(partition.clone())
         .with_hint("assign it first")
-}
-
-#[allow(clippy::disallowed_methods, reason = "the rim reads the clock, here only before it waits")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use builder::ProducerBuilder;
 pub use transactional::TransactionalProducer;
 
-use super::driver::{DriverHandle, deadline};
+use super::driver::{DriverHandle, deadline, now};
 use super::signal::{Mailbox, Signal, lock};
 use crate::config::{ProducerConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
@@ -432,11 +432,6 @@ impl Drop for Turn<'_> {
             lock(&self.inner.shared.accumulator).waiters.leave(ticket);
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
