@@ -18,7 +18,10 @@
 //!
 //! Protocol 2 (`transaction.version` ≥ 2): brokers add partitions by themselves, and each EndTxn raises
 //! the epoch, so that nothing late can reach the next transaction. Protocol 1 has neither: whatever
-//! ended in doubt is followed by InitProducerId before the next transaction (KAFKA-17754).
+//! ended in doubt is followed by InitProducerId before the next transaction (KAFKA-17754). Brokers before 2.5
+//! raise an epoch for anybody who names the transactional id, also for a producer that was replaced without
+//! knowing it: there a producer ends in such a case, and who makes another decides that it is to take over. Java
+//! goes on there with the epoch that is in doubt.
 
 mod calls;
 mod offsets;
@@ -582,7 +585,11 @@ impl Transactions {
                 // At the beginning of a transaction: without a certain epoch there is none.
                 other => {
                     self.state = other;
-                    self.break_down(error);
+                    self.break_down(if error.kind() == ErrorKind::Unsupported {
+                        cannot_renew(error)
+                    } else {
+                        error
+                    });
                 }
             },
             Call::End { commit: true } if error.code() == Some(ErrorCode::TRANSACTION_ABORTABLE) => {
@@ -650,4 +657,13 @@ impl Transactions {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.current.as_ref()?.send_at
     }
+}
+
+/// The doubt about what is still under way can only be ended by another producer.
+fn cannot_renew(error: Error) -> Error {
+    let text = "begin a transaction behind one of which something may still arrive: these brokers cannot raise the \
+                producer's epoch without taking it from a producer that may have replaced this one";
+    Error::new(ErrorKind::Closed, text)
+        .with_cause(error)
+        .with_hint("make another producer; brokers from 2.5 on need none (KIP-360)")
 }

@@ -43,16 +43,18 @@ on_both_protocols! {
 }
 
 /// 2.4 has neither KIP-447, which a group without a member does not need, nor KIP-360: there a producer whose
-/// transaction was too slow is fenced, as Java's.
+/// transaction was too slow is fenced, as Java's, and one that is in doubt ends.
 #[test]
 fn all_of_it_on_old_brokers() {
     for version in real_kafka::old_versions().iter().copied() {
-        on_shared(version, lost_answers_and_requests_change_nothing);
-        on_shared(version, an_end_that_arrives_late_does_not_touch_the_next_transaction);
-        on_shared(version, a_fenced_producer_writes_nothing_more);
-        if version != Version::V2_4 {
+        if version == Version::V2_4 {
+            on_shared(version, after_doubt_a_producer_ends_and_another_goes_on);
+        } else {
+            on_shared(version, lost_answers_and_requests_change_nothing);
+            on_shared(version, an_end_that_arrives_late_does_not_touch_the_next_transaction);
             on_shared(version, a_transaction_that_timed_out_is_aborted_and_the_next_one_works);
         }
+        on_shared(version, a_fenced_producer_writes_nothing_more);
         on_shared(version, what_is_aborted_is_seen_by_nobody_and_empty_transactions_do_no_harm);
     }
 }
@@ -150,6 +152,30 @@ async fn an_end_that_arrives_late_does_not_touch_the_next_transaction(cluster: &
         let expected = if commit_first { vec!["first"] } else { vec!["second", "third"] };
         assert_eq!(committed_values(cluster, name).await, expected, "{name}");
     }
+}
+
+/// As above where the epoch cannot be raised but for a new producer.
+async fn after_doubt_a_producer_ends_and_another_goes_on(cluster: &'static Cluster) {
+    const NAME: &str = "in-doubt";
+    create(cluster, NewTopic::new(NAME, 1)).await;
+    let producer = transactional(cluster, NAME, NAME).await;
+    producer.init_transactions().await.expect("init");
+    let late = Arc::new(Gate::default());
+    cluster.proxy().rule_for(NAME, END_TXN, 0, 1, Fault::HoldUntil(Arc::clone(&late)));
+    producer.begin_transaction().await.expect("begin");
+    send(&producer, NAME, "first").await.expect("send");
+    end(&producer, true).await;
+
+    producer.begin_transaction().await.expect("begin");
+    let error = send(&producer, NAME, "of none").await.expect_err("the epoch is in doubt");
+    assert!(error.kind() == ErrorKind::Closed && error.is_fatal(), "{error}");
+    let producer = transactional(cluster, NAME, NAME).await;
+    producer.init_transactions().await.expect("init");
+    producer.begin_transaction().await.expect("begin");
+    send(&producer, NAME, "second").await.expect("send");
+    tokio::task::spawn_blocking(move || late.open()).await.expect("the late request arrives");
+    end(&producer, false).await;
+    assert_eq!(committed_values(cluster, NAME).await, ["first"]);
 }
 
 async fn end(producer: &Producer, commit: bool) {

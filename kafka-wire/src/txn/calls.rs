@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{GroupMetadata, Protocol, State, Transactions};
+use super::{GroupMetadata, Protocol, Transactions};
 use crate::cluster::CoordinatorKind;
 use crate::engine::Target;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -12,10 +12,10 @@ use crate::protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use crate::protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, EndTxnRequest, GroupId, InitProducerIdRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, GroupId, InitProducerIdRequest,
     ProducerId, StrBytes, TopicName, TransactionalId, TxnOffsetCommitRequest,
 };
-use crate::protocol::request::{FrameBuilder, Plain, Request, Response};
+use crate::protocol::request::{Plain, Request, Response};
 use crate::types::{CommittedOffset, LeaderEpoch, ProducerIdentity, TopicPartition};
 
 #[derive(Clone, Debug)]
@@ -154,9 +154,10 @@ impl Transactions {
             .with_transaction_timeout_ms(timeout_ms)
             .with_producer_id(ProducerId(identity.id))
             .with_producer_epoch(identity.epoch);
-        // A coordinator that cannot be told the pair would take the epoch from whoever has it now.
-        let oldest = if matches!(self.state, State::Suspected { .. }) { 3 } else { 0 };
-        Box::new(InitRequest { request, oldest })
+        // A coordinator that cannot be told the pair, before 2.5, would take the epoch from whoever has it now.
+        // Version 6 is for two-phase commit (KIP-939).
+        let oldest = if renew.is_some() { 3 } else { 0 };
+        Box::new(Plain::in_versions(request, oldest..=5))
     }
 
     pub(super) fn read(&self, call: &Call, response: Response) -> Result<Answer> {
@@ -191,31 +192,6 @@ impl Transactions {
                 judge(call, answer.error_code, (version >= 5 && next.id >= 0).then_some(next))
             }
         })
-    }
-}
-
-/// InitProducerId, whose versions before 3 cannot name the pair to renew: their answer is a new epoch all
-/// the same. Version 6 is for two-phase commit (KIP-939).
-struct InitRequest {
-    request: InitProducerIdRequest,
-    oldest: i16,
-}
-
-impl Request for InitRequest {
-    fn api(&self) -> ApiKey {
-        ApiKey::InitProducerId
-    }
-
-    fn versions(&self) -> RangeInclusive<i16> {
-        self.oldest..=5
-    }
-
-    fn encode(&self, version: i16, frame: &mut FrameBuilder) -> Result<()> {
-        let mut request = self.request.clone();
-        if version < 3 {
-            request = request.with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
-        }
-        Plain::new(request).encode(version, frame)
     }
 }
 

@@ -604,3 +604,23 @@ fn protocol_1_raises_the_epoch_after_a_batch_out_of_order() {
     rig.machine.begin(rig.now, Protocol::V1).unwrap();
     assert_eq!(rig.init_as(5, 1).producer_epoch, 0);
 }
+
+/// They raise the epoch for anybody: a producer that was replaced without knowing it would fence its successor.
+#[test]
+fn brokers_before_2_5_are_not_asked_to_raise_the_epoch() {
+    let mut rig = Rig::begun(Protocol::V1);
+    rig.machine.admit(&output());
+    rig.add_partition(0);
+    let committed = rig.commit();
+    rig.call();
+    rig.lose();
+    rig.end_with(0, -1, -1);
+    assert!(only(&committed).unwrap().is_ok());
+    rig.machine.begin(rig.now, Protocol::V1).unwrap();
+    let (_, request) = rig.machine.poll_call(rig.now, true).unwrap();
+    assert_eq!((request.api(), request.versions()), (ApiKey::InitProducerId, 3..=5));
+    rig.machine.handle_response(rig.now, Err(Error::new(ErrorKind::Unsupported, "no version in common")));
+    let error = rig.machine.check_open().unwrap_err();
+    assert!(error.kind() == ErrorKind::Closed && error.is_fatal(), "{error:?}");
+    assert!(error.hint().unwrap().contains("another producer"), "{error}");
+}
