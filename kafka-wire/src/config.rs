@@ -31,6 +31,7 @@ pub use share::{AcknowledgementMode, AcquireMode, ShareConsumerConfig};
 use crate::error::Result;
 pub use crate::security::{Mechanism, ScramHash, Secret};
 pub use crate::time::Backoff;
+use crate::time::bound;
 use parse::Reader;
 
 /// A broker's address: a host name or IP address, and a port.
@@ -145,6 +146,28 @@ impl ClientConfig {
     /// `Config`, naming the property, its value and what is allowed.
     pub fn from_properties(properties: &Properties) -> Result<Self> {
         Self::read(&Reader::new(properties))
+    }
+
+    /// With times that a clock can tell: what is longer is as good as for ever.
+    #[cfg_attr(
+        not(feature = "net"),
+        allow(dead_code, reason = "the handles bound what applications give them")
+    )]
+    pub(crate) fn with_finite_times(mut self) -> Self {
+        bound([
+            &mut self.request_timeout,
+            &mut self.default_api_timeout,
+            &mut self.connection_setup_timeout,
+            &mut self.connection_setup_timeout_max,
+            &mut self.reconnect_backoff.initial,
+            &mut self.reconnect_backoff.max,
+            &mut self.retry_backoff.initial,
+            &mut self.retry_backoff.max,
+            &mut self.connections_max_idle,
+            &mut self.metadata_max_age,
+            &mut self.rebootstrap_trigger,
+        ]);
+        self
     }
 
     fn read(reader: &Reader<'_>) -> Result<Self> {

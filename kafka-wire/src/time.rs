@@ -2,6 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest that anything waits for, a year or so: a clock cannot tell every time from now, and an application
+/// that says `Duration::MAX` means "for ever".
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(1 << 25);
+
+/// Shortens what is longer than [`TIME_MAX`].
+pub(crate) fn bound<const N: usize>(times: [&mut Duration; N]) {
+    times.into_iter().for_each(|time| *time = (*time).min(TIME_MAX));
+}
+
 /// The time of day, reckoned from one reading of the clock: machines are told only what passes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WallClock {

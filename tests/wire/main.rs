@@ -16,6 +16,7 @@ mod producer_transactions;
 mod resilience;
 mod rights;
 mod share;
+mod times;
 mod tls;
 
 use kafka_wire::Admin;

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::parse::Reader;
 use super::{ClientConfig, GroupConfig, OffsetReset, Properties};
 use crate::error::Result;
+use crate::time::bound;
 use crate::types::Isolation;
 
 /// What a consumer can be told.
@@ -112,5 +113,21 @@ impl ConsumerConfig {
             max_poll_records: reader.optional_number("max.poll.records", 1..=usize::MAX >> 1)?,
             check_crcs: reader.boolean("check.crcs", default.check_crcs)?,
         })
+    }
+
+    /// See [`ClientConfig::with_finite_times`].
+    #[cfg_attr(
+        not(feature = "net"),
+        allow(dead_code, reason = "the handles bound what applications give them")
+    )]
+    pub(crate) fn with_finite_times(mut self) -> Self {
+        bound([
+            &mut self.group.session_timeout,
+            &mut self.group.heartbeat_interval,
+            &mut self.group.max_poll_interval,
+            &mut self.auto_commit_interval,
+            &mut self.fetch_max_wait,
+        ]);
+        Self { client: self.client.with_finite_times(), ..self }
     }
 }

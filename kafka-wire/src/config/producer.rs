@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::parse::Reader;
 use super::{ClientConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::bound;
 use crate::types::{Acks, Codec};
 
 /// What a producer can be told.
@@ -196,7 +197,7 @@ impl ProducerConfig {
                 self.max_in_flight_requests_per_connection
             ));
         }
-        let least = self.linger + self.client.request_timeout;
+        let least = self.linger.saturating_add(self.client.request_timeout);
         if self.delivery_timeout < least {
             return contradiction(format!(
                 "delivery.timeout.ms={} is less than linger.ms + request.timeout.ms = {}",
@@ -205,6 +206,22 @@ impl ProducerConfig {
             ));
         }
         Ok(())
+    }
+
+    /// See [`ClientConfig::with_finite_times`].
+    #[cfg_attr(
+        not(feature = "net"),
+        allow(dead_code, reason = "the handles bound what applications give them")
+    )]
+    pub(crate) fn with_finite_times(mut self) -> Self {
+        bound([
+            &mut self.linger,
+            &mut self.max_block,
+            &mut self.delivery_timeout,
+            &mut self.partitioner_availability_timeout,
+            &mut self.transaction_timeout,
+        ]);
+        Self { client: self.client.with_finite_times(), ..self }
     }
 }
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::parse::Reader;
 use super::{ClientConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::bound;
 
 /// Who says what has become of a record (`share.acknowledgement.mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -96,6 +97,16 @@ impl ShareConsumerConfig {
             fetch_max_bytes: reader.number("fetch.max.bytes", default.fetch_max_bytes, 1..=64 << 20)?,
             check_crcs: reader.boolean("check.crcs", default.check_crcs)?,
         })
+    }
+
+    /// See [`ClientConfig::with_finite_times`].
+    #[cfg_attr(
+        not(feature = "net"),
+        allow(dead_code, reason = "the handle bounds what applications give it")
+    )]
+    pub(crate) fn with_finite_times(mut self) -> Self {
+        bound([&mut self.fetch_max_wait]);
+        Self { client: self.client.with_finite_times(), ..self }
     }
 
     /// The group.

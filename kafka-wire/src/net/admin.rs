@@ -14,12 +14,13 @@ mod users;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::driver::{DriverHandle, TIMEOUT_MAX, now, spawn};
+use super::driver::{DriverHandle, now, spawn};
 use super::signal::{Mailbox, Signal};
 use crate::admin::cluster::{Whole, only};
 use crate::admin::{AdminRole, Batch, Command, Operation};
 use crate::config::{ClientConfig, Properties};
 use crate::error::Result;
+use crate::time::TIME_MAX;
 use crate::types::BrokerId;
 
 /// Outcomes by what was asked about, in no order; each may fail on its own.
@@ -47,6 +48,7 @@ impl Admin {
     /// # Errors
     /// `Config`, or `Unsupported`, for settings that cannot work.
     pub fn new(config: ClientConfig) -> Result<Self> {
+        let config = config.with_finite_times();
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
         let driver = spawn("kafka-admin", &config, AdminRole::new(), feed, signal)?;
@@ -72,7 +74,7 @@ impl Admin {
         operation: O,
         items: Vec<(O::Key, O::Item)>,
     ) -> Result<Results<O::Key, O::Output>> {
-        let (now, timeout): (Instant, _) = (now(), self.timeout.min(TIMEOUT_MAX));
+        let (now, timeout): (Instant, _) = (now(), self.timeout.min(TIME_MAX));
         self.mailbox
             .ask(|reply| Command::Run(Box::new(Batch::new(now, timeout, operation, items, reply))))
             .await

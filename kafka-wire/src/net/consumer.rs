@@ -57,6 +57,7 @@ pub struct Consumer {
     group: GroupSide,
     limits: Limits,
     max_poll_records: Option<usize>,
+    default_api_timeout: Duration,
     /// Ends the thread when the handle is dropped.
     _driver: DriverHandle,
 }
@@ -73,15 +74,25 @@ impl Consumer {
     /// # Errors
     /// `Config` or `Unsupported` when TLS cannot be set up, `Network` when the thread cannot be started.
     pub fn new(config: ConsumerConfig) -> Result<Self> {
+        config.group.check()?;
+        let config = config.with_finite_times();
         let buffers = SharedBuffers::new(config.queued_max_bytes);
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
-        config.group.check()?;
         let (client, max_poll_records) = (config.client.clone(), config.max_poll_records);
+        let default_api_timeout = client.default_api_timeout;
         let machine = ConsumerMachine::new(config.clone(), wall_clock(), buffers.clone());
         let group = GroupSide::new(&config, machine.rebalances());
         let driver = driver::spawn("tidewater-consumer", &client, machine, feed, signal)?;
-        Ok(Self { buffers, mailbox, group, limits: Limits::DEFAULT, max_poll_records, _driver: driver })
+        Ok(Self {
+            buffers,
+            mailbox,
+            group,
+            limits: Limits::DEFAULT,
+            max_poll_records,
+            default_api_timeout,
+            _driver: driver,
+        })
     }
 
     /// A consumer as a `kafka.properties` file describes it.
@@ -322,23 +333,34 @@ impl Consumer {
     /// Where the application is: after the last batch handed out. Waits until it is known where to start.
     ///
     /// # Errors
-    /// `Usage` for a partition that is not assigned; what stopped the partition before a start was known.
+    /// `Usage` for a partition that is not assigned; what stopped the partition before a start was known; `Timeout`
+    /// after `default.api.timeout.ms`, and the start is looked up all the same.
     ///
     /// # Cancel safety
     /// Dropping the future only ends the wait.
     pub async fn position(&mut self, partition: &TopicPartition) -> Result<OffsetAndEpoch> {
+        let timeout = self.default_api_timeout;
+        let mut give_up_at = None;
         poll_fn(|context| {
             let mut buffers = self.buffers.lock();
-            match buffers.position(partition) {
-                None => Poll::Ready(Err(not_assigned("tell the position", partition))),
-                Some(Some(at)) => Poll::Ready(Ok(at)),
-                Some(None) => match buffers.failure(partition) {
-                    Some(error) => Poll::Ready(Err(error.clone())),
-                    None => {
-                        buffers.register(context.waker());
-                        Poll::Pending
+            match (buffers.position(partition), buffers.failure(partition)) {
+                (None, _) => return Poll::Ready(Err(not_assigned("tell the position", partition))),
+                (Some(Some(at)), _) => return Poll::Ready(Ok(at)),
+                (Some(None), Some(error)) => return Poll::Ready(Err(error.clone())),
+                (Some(None), None) => buffers.register(context.waker()),
+            }
+            drop(buffers);
+            let now = now();
+            match give_up_at {
+                Some(at) if now >= at => Poll::Ready(Err(position_unknown(partition, timeout))),
+                Some(_) => Poll::Pending,
+                None => {
+                    let at = *give_up_at.insert(now + timeout);
+                    match self.mailbox.send(Command::WakeAt(at)) {
+                        Ok(()) => Poll::Pending,
+                        Err(error) => Poll::Ready(Err(error)),
                     }
-                },
+                }
             }
         })
         .await
@@ -462,6 +484,14 @@ impl Consumer {
         drop(buffers);
         self.mailbox.send(Command::Assign(assigned))
     }
+}
+
+fn position_unknown(partition: &TopicPartition, timeout: Duration) -> Error {
+    let text = format!(
+        "tell the position within default.api.timeout.ms={}: where to start is not known yet",
+        timeout.as_millis()
+    );
+    Error::new(ErrorKind::Timeout, text).with_partition(partition.clone())
 }
 
 fn not_assigned(what: &'static str, partition: &TopicPartition) -> Error {

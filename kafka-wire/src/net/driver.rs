@@ -23,6 +23,7 @@ use crate::config::ClientConfig;
 use crate::engine::{ConnectionId, Engine, Output, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::security::Exchange;
+use crate::time::TIME_MAX;
 
 /// Where a driver gets commands from. It is asked after each [`Signal::notify`], and when its time has come.
 pub(crate) trait Feed: Send {
@@ -103,13 +104,10 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// When `timeout` is over: within a year or so, whatever was asked for, since a clock cannot tell every time.
+/// When `timeout` is over.
 pub(super) fn deadline(timeout: Duration) -> Instant {
-    now() + timeout.min(TIMEOUT_MAX)
+    now() + timeout.min(TIME_MAX)
 }
-
-/// The longest that anything waits for.
-pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 25);
 
 /// In nanoseconds since 1970.
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]

@@ -70,6 +70,7 @@ impl ShareConsumer {
     /// `Config` without a `group.id` or when TLS cannot be set up, `Network` when the thread cannot be started.
     pub fn new(config: ShareConsumerConfig) -> Result<Self> {
         config.group()?;
+        let config = config.with_finite_times();
         let deliveries = SharedDeliveries::default();
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));

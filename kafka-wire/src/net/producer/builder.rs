@@ -65,6 +65,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         let Self { config, partitioner, interceptors, on_delivery } = self;
         config.check()?;
+        let config = config.with_finite_times();
         let seed = RandomState::new().hash_one("producer");
         let signal = Arc::new(Signal::default());
         let accumulator = Accumulator::new(AccumulatorConfig {
