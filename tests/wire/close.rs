@@ -1,7 +1,9 @@
 //! The end of a client, closed or dropped, in every state: it comes, and whatever was asked is answered.
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -299,6 +301,35 @@ fn any_time_to_close_may_be_given() {
     let options = CloseOptions { timeout: Duration::MAX, ..CloseOptions::default() };
     block_on(consumer.close_with(options)).unwrap();
     assert!(block_on(admin(&broker).with_timeout(Duration::MAX).list_topics()).unwrap().contains_key("t"));
+}
+
+/// However long the end takes: who comes after it is told at once, and does not disturb it.
+#[test]
+fn behind_close_nothing_is_taken() {
+    let broker = broker(Options::default().with_topic("t", 1));
+    let settings = properties(&broker.bootstrap(), &[("transactional.id", "job")]);
+    let producer = TransactionalProducer::new(&ProducerConfig::from_properties(&settings).unwrap()).unwrap();
+    block_on(producer.init()).unwrap();
+    producer.begin().unwrap();
+    let mut builder = BatchBuilder::new(Compression::NONE, 100);
+    builder.append(1, None, Some(b"open"), &[]).unwrap();
+    block_on(producer.produce(at(), builder.seal()).unwrap()).unwrap();
+    let plain = properties(&broker.bootstrap(), &[("linger.ms", "0")]);
+    let plain = Producer::from_properties(&plain).unwrap();
+    block_on(plain.send(record("first"))).unwrap();
+    broker.control(|cluster, _| cluster.pause_node(0));
+    let last = plain.enqueue_blocking(record("last")).unwrap();
+    let (mut closing, mut closing_plain) = (pin!(producer.close(GUARD)), pin!(plain.close(GUARD)));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(closing.as_mut().poll(&mut context).is_pending());
+    assert!(closing_plain.as_mut().poll(&mut context).is_pending());
+    assert_eq!(producer.begin().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(block_on(producer.close(SHORT)).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(block_on(plain.close(SHORT)).unwrap_err().kind(), ErrorKind::Closed);
+    broker.control(|cluster, now| cluster.resume_node(now, 0));
+    block_on(closing).unwrap();
+    block_on(closing_plain).unwrap();
+    block_on(last).unwrap();
 }
 
 fn poll_until(member: &mut Consumer, is_so: impl Fn(&Consumer) -> bool) {

@@ -10,6 +10,7 @@ use kafka_wire::{
 };
 use tidewater_broker::{Action, ApiKey, Options, Rule};
 
+use crate::cancel::dropped_at;
 use crate::producer_rig::{config, read, values};
 use crate::{block_on, broker};
 
@@ -93,6 +94,19 @@ fn interceptors_change_records_in_their_order_and_hear_of_every_fate() {
         fates.iter().map(|fate| fate.as_ref().ok().and_then(|batch| batch.base_offset)).collect();
     assert_eq!(offsets, [Some(0), Some(1), None]);
     assert_eq!(fates[2].as_ref().unwrap_err().kind(), ErrorKind::RecordTooLarge);
+}
+
+#[test]
+fn interceptors_hear_of_a_record_whose_future_is_dropped_before_there_is_room() {
+    let broker = broker(Options::default());
+    let fates = Arc::default();
+    let tracing = Tracing { fates: Arc::clone(&fates) };
+    let producer = Producer::builder(config(&broker, &[])).interceptor(tracing).build().unwrap();
+    // There is no such topic, so it waits.
+    assert!(dropped_at(0, producer.enqueue(Record::to("orders").value("dropped"))).is_none());
+    let fates = fates.lock().unwrap();
+    assert_eq!(fates.len(), 1);
+    assert_eq!(fates[0].as_ref().unwrap_err().kind(), ErrorKind::Usage);
 }
 
 #[test]

@@ -245,3 +245,20 @@ fn closing_aborts_what_is_open() {
         assert_eq!(values(&broker, &at(0)), ["next"]);
     }
 }
+
+/// The transaction behind a commit begins when that is done, be the producer closed meanwhile.
+#[test]
+fn closing_aborts_what_was_begun_behind_a_commit() {
+    for broker in clusters() {
+        let producer = transactional(&broker);
+        producer.begin().unwrap();
+        producer.produce(at(0), batch(&["kept"])).unwrap();
+        let kept = producer.commit();
+        producer.begin().unwrap();
+        let open = producer.produce(at(0), batch(&["open"])).unwrap();
+        block_on(producer.close(Duration::from_secs(30))).unwrap();
+        block_on(kept).unwrap();
+        let written = block_on(open).is_ok();
+        assert_eq!(values(&broker, &at(0)), ["kept"], "written: {written}");
+    }
+}

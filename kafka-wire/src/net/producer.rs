@@ -132,7 +132,9 @@ impl Producer {
         }
         let record = interceptors.on_send(&record);
         let headers = record.headers();
+        let dropped = DroppedUnsent(&self.0);
         let enqueued = self.0.wait_for_room(&record.to_record(&headers)).await;
+        std::mem::forget(dropped);
         self.0.report_refusal(enqueued)
     }
 
@@ -185,7 +187,7 @@ impl Producer {
     /// An open transaction is aborted. What is not acknowledged by then fails.
     ///
     /// # Errors
-    /// `Closed`, when it was closed before.
+    /// `Closed`, when it was closed before or is being closed: the first call decides how long that may take.
     ///
     /// # Cancel safety
     /// It goes on when dropped after the first poll; nobody waits for it then.
@@ -193,7 +195,7 @@ impl Producer {
         let deadline = deadline(timeout);
         lock(&self.0.shared.accumulator).refuse(Error::new(ErrorKind::Closed, "send to a closed producer"));
         self.0.shared.flush();
-        self.0.mailbox.ask(|reply| Command::Close { deadline, reply }).await
+        self.0.mailbox.ask_last(|reply| Command::Close { deadline, reply }).await
     }
 
     /// Gets the transactional producer's id: fences an older one of the same `transactional.id`, and waits
@@ -431,6 +433,16 @@ impl Drop for Turn<'_> {
         if let Some(ticket) = self.ticket {
             lock(&self.inner.shared.accumulator).waiters.leave(ticket);
         }
+    }
+}
+
+/// Tells the interceptors of a record that they have seen and that nobody waits to send any more.
+struct DroppedUnsent<'a>(&'a Inner);
+
+impl Drop for DroppedUnsent<'_> {
+    fn drop(&mut self) {
+        let text = "send a record: the future that waited for room was dropped before there was any";
+        let _ = self.0.report_refusal(Err(Error::new(ErrorKind::Usage, text)));
     }
 }
 

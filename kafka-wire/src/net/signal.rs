@@ -100,16 +100,21 @@ impl<C> Mailbox<C> {
     /// # Errors
     /// `Closed` when the driver has ended; `Usage` when 100 000 commands wait already.
     pub(crate) fn send(&self, command: C) -> Result<()> {
+        self.hand_over(command, false)
+    }
+
+    fn hand_over(&self, command: C, is_last: bool) -> Result<()> {
         {
             let mut queue = lock(&self.shared.queue);
             if queue.closed {
                 return Err(Error::new(ErrorKind::Closed, "the client is closed"));
             }
-            if queue.commands.len() >= COMMANDS_MAX {
+            if queue.commands.len() >= COMMANDS_MAX && !is_last {
                 let text = format!("{COMMANDS_MAX} calls wait for the client already");
                 return Err(Error::new(ErrorKind::Usage, text));
             }
             queue.commands.push_back(command);
+            queue.closed = is_last;
         }
         self.signal.notify();
         Ok(())
@@ -122,6 +127,17 @@ impl<C> Mailbox<C> {
     pub(crate) async fn ask<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> C) -> Result<T> {
         let (reply, answer) = reply();
         self.send(make(reply))?;
+        answer.await
+    }
+
+    /// As [`ask`](Self::ask), for the command that ends the client: whoever comes after it is told at once that the
+    /// client is closed, however long the end takes.
+    ///
+    /// # Cancel safety
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn ask_last<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> C) -> Result<T> {
+        let (reply, answer) = reply();
+        self.hand_over(make(reply), true)?;
         answer.await
     }
 }
@@ -172,8 +188,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
+    use std::task::{Poll, Wake};
 
     use super::*;
 
@@ -200,6 +217,21 @@ mod tests {
         signal.notify();
         signal.notify();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn behind_the_last_command_nothing_is_taken() {
+        let (mailbox, mut feed) = Mailbox::new(Arc::new(Signal::default()));
+        mailbox.send("first").unwrap();
+        let mut last = pin!(mailbox.ask_last(|_: Reply<()>| "last"));
+        let _ = last.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(mailbox.send("late").unwrap_err().kind(), ErrorKind::Closed);
+        let again = pin!(mailbox.ask_last(|_: Reply<()>| "last again"));
+        let again = again.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(again, Poll::Ready(Err(error)) if error.kind() == ErrorKind::Closed));
+        let mut taken = Vec::new();
+        feed.poll(crate::net::driver::now(), &mut |command| taken.push(command));
+        assert_eq!(taken, ["first", "last"]);
     }
 
     #[test]

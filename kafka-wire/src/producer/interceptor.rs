@@ -18,7 +18,7 @@ pub trait ProducerInterceptor: Send + Sync {
     }
 
     /// The fate of a batch, on the client's I/O thread, which it must not block; or why a record was refused
-    /// before it came into a batch, on the thread that sent it.
+    /// before it came into a batch, on the thread that sent it or dropped the future that was to do so.
     fn on_acknowledgement(&self, fate: &Result<BatchMetadata>) {
         let _ = fate;
     }

@@ -172,13 +172,7 @@ impl ProducerRole {
                 }
                 reply.send(Ok(()));
             }
-            Command::Close { deadline, reply } => {
-                // What nobody committed must not wait for transaction.timeout.ms: it holds up readers.
-                if self.transactions.check_open().is_ok() || self.transactions.is_doomed() {
-                    self.end(false, Reply::new(|_| {}));
-                }
-                self.closing = Some((deadline, Some(reply)));
-            }
+            Command::Close { deadline, reply } => self.closing = Some((deadline, Some(reply))),
         }
     }
 
@@ -257,6 +251,7 @@ impl ProducerRole {
         self.announce(core);
         self.sender.expire(now);
         loop {
+            self.abort_at_close();
             self.advance_transactions(now, core);
             self.send(now, core);
             if self.transactions.is_ending() || self.behind.is_empty() {
@@ -267,6 +262,15 @@ impl ProducerRole {
             }
         }
         self.finish(now, core);
+    }
+
+    /// What nobody committed before the producer was closed must not wait for transaction.timeout.ms: it holds up
+    /// readers. That goes for the transaction behind a commit, too, which begins when the outcome is known.
+    fn abort_at_close(&mut self) {
+        let is_open = self.transactions.check_open().is_ok() || self.transactions.is_doomed();
+        if self.closing.is_some() && self.behind.is_empty() && is_open && !self.transactions.is_ending() {
+            self.end(false, Reply::new(|_| {}));
+        }
     }
 
     fn advance_transactions(&mut self, now: Instant, core: &mut Core) {

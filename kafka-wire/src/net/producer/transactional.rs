@@ -44,6 +44,7 @@ impl TransactionalProducer {
         if config.transactional_id.is_none() {
             return Err(Error::new(ErrorKind::Config, "a transactional producer needs transactional.id"));
         }
+        let config = &config.clone().with_finite_times();
         let seed = RandomState::new().hash_one("transactional producer");
         let signal = Arc::new(Signal::default());
         let role = ProducerRole::new(config, seed, Box::new(|_, _| {}));
@@ -134,13 +135,13 @@ impl TransactionalProducer {
     /// transaction is aborted.
     ///
     /// # Errors
-    /// `Closed`, when it was closed before.
+    /// `Closed`, when it was closed before or is being closed: the first call decides how long that may take.
     ///
     /// # Cancel safety
     /// It goes on when dropped after the first poll; nobody waits for it then.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         let deadline = deadline(timeout);
-        self.0.mailbox.ask(|reply| Command::Close { deadline, reply }).await
+        self.0.mailbox.ask_last(|reply| Command::Close { deadline, reply }).await
     }
 
     fn ask<F: FnOnce(Reply<()>) -> Command>(
