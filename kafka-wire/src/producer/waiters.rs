@@ -1,6 +1,6 @@
 //! Who waits to append, in order of arrival.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -16,17 +16,18 @@ pub(crate) enum WaitReason {
 
 #[derive(Debug)]
 struct Waiter {
-    ticket: u64,
     reason: WaitReason,
     /// When it gives up: it must be woken then.
     deadline: Instant,
     waker: Waker,
 }
 
-/// Bounded by the callers: each thread or task waits once.
+/// Bounded by the callers: each thread or task waits once. All wait for the same time (`max.block.ms`), so the
+/// order of their tickets is that of their deadlines, too.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    queue: VecDeque<Waiter>,
+    for_memory: BTreeMap<u64, Waiter>,
+    for_topics: BTreeMap<u64, Waiter>,
     next_ticket: u64,
 }
 
@@ -39,41 +40,41 @@ impl Waiters {
         deadline: Instant,
         waker: &Waker,
     ) -> u64 {
-        if let Some(waiter) = self.queue.iter_mut().find(|waiter| Some(waiter.ticket) == ticket) {
-            waiter.reason = reason;
-            waiter.deadline = deadline;
-            waiter.waker.clone_from(waker);
-            return waiter.ticket;
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.queue.push_back(Waiter { ticket, reason, deadline, waker: waker.clone() });
+        let ticket = ticket.filter(|ticket| self.remove(*ticket)).unwrap_or_else(|| {
+            self.next_ticket += 1;
+            self.next_ticket
+        });
+        let line = match reason {
+            WaitReason::Memory => &mut self.for_memory,
+            WaitReason::Topic(_) => &mut self.for_topics,
+        };
+        line.insert(ticket, Waiter { reason, deadline, waker: waker.clone() });
         ticket
+    }
+
+    fn remove(&mut self, ticket: u64) -> bool {
+        self.for_memory.remove(&ticket).or_else(|| self.for_topics.remove(&ticket)).is_some()
     }
 
     /// Whether nobody who waits for memory came before.
     pub(crate) fn is_turn(&self, ticket: Option<u64>) -> bool {
-        self.first().is_none_or(|first| Some(first.ticket) == ticket)
+        self.for_memory.first_key_value().is_none_or(|(first, _)| Some(*first) == ticket)
     }
 
     /// Whether anybody waits for memory.
     pub(crate) fn is_memory_wanted(&self) -> bool {
-        self.first().is_some()
-    }
-
-    fn first(&self) -> Option<&Waiter> {
-        self.queue.iter().find(|waiter| waiter.reason == WaitReason::Memory)
+        !self.for_memory.is_empty()
     }
 
     /// The waiter got what it wanted or gave up: the next may try.
     pub(crate) fn leave(&mut self, ticket: u64) {
-        self.queue.retain(|waiter| waiter.ticket != ticket);
+        self.remove(ticket);
         self.wake_first();
     }
 
     /// There is more memory.
     pub(crate) fn wake_first(&self) {
-        if let Some(first) = self.first() {
+        if let Some((_, first)) = self.for_memory.first_key_value() {
             first.waker.wake_by_ref();
         }
     }
@@ -81,28 +82,34 @@ impl Waiters {
     /// The topic is known now, or cannot be.
     pub(crate) fn wake_topic(&self, topic: &str) {
         let waits = |waiter: &&Waiter| matches!(&waiter.reason, WaitReason::Topic(name) if **name == *topic);
-        self.queue.iter().filter(waits).for_each(|waiter| waiter.waker.wake_by_ref());
+        self.for_topics.values().filter(waits).for_each(|waiter| waiter.waker.wake_by_ref());
     }
 
     /// Nothing will be taken any more.
     pub(crate) fn wake_all(&self) {
-        self.queue.iter().for_each(|waiter| waiter.waker.wake_by_ref());
+        let all = self.for_memory.values().chain(self.for_topics.values());
+        all.for_each(|waiter| waiter.waker.wake_by_ref());
     }
 
     /// Wakes those whose time is over, so that they notice, and takes them out of line: one that nobody
     /// polls any more must not stand before others. The answer is the next one's time.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let before = self.queue.len();
-        self.queue.retain(|waiter| {
-            let waits = now < waiter.deadline;
-            if !waits {
-                waiter.waker.wake_by_ref();
-            }
-            waits
-        });
-        if self.queue.len() < before {
+        if expire_line(&mut self.for_memory, now) {
             self.wake_first();
         }
-        self.queue.iter().map(|waiter| waiter.deadline).min()
+        expire_line(&mut self.for_topics, now);
+        let next = |line: &BTreeMap<u64, Waiter>| Some(line.first_key_value()?.1.deadline);
+        [next(&self.for_memory), next(&self.for_topics)].into_iter().flatten().min()
     }
+}
+
+/// Whether anybody's time was over.
+fn expire_line(line: &mut BTreeMap<u64, Waiter>, now: Instant) -> bool {
+    let before = line.len();
+    while let Some(first) = line.first_entry()
+        && first.get().deadline <= now
+    {
+        first.remove().waker.wake();
+    }
+    line.len() < before
 }
