@@ -147,9 +147,13 @@ pub struct Cluster {
     pub(crate) users: Users,
     pub(crate) tokens: Tokens,
     pub(crate) features: Features,
-    /// Reassignments that are held, with the nodes that partitions are to have; not kept across a restart.
+    /// Reassignments that are held, with the nodes that partitions are to have.
     pub(crate) reassignments: BTreeMap<(String, i32), Vec<i32>>,
     holds_reassignments: bool,
+    /// The node that is the controller.
+    pub(crate) controller: i32,
+    /// Raised whenever another one becomes it.
+    pub(crate) controller_epoch: i32,
     /// APIs that are served in other versions than by default, or not at all.
     pub(crate) api_versions: BTreeMap<i16, Option<(i16, i16)>>,
     /// How many requests came in, by API.
@@ -700,11 +704,6 @@ impl Cluster {
         } else {
             Err(ErrorCode::NOT_COORDINATOR.into())
         }
-    }
-
-    /// The controller: the first node that is up.
-    pub(crate) fn controller(&self) -> i32 {
-        self.nodes.iter().find(|(_, node)| node.is_up).map_or(0, |(&id, _)| id)
     }
 }
 

@@ -42,6 +42,10 @@ pub(crate) enum Setting {
     Feature { name: String, level: i16 },
     /// The nodes that have a partition, the preferred leader first.
     Replicas { topic: String, partition: i32, replicas: Vec<i32> },
+    /// The nodes that a partition is to have once reassignments are held no longer, or none any more.
+    Reassignment { topic: String, partition: i32, replicas: Option<Vec<i32>> },
+    /// Which node is the controller, and in which epoch.
+    Controller { node: i32, epoch: i32 },
 }
 
 impl Cluster {
@@ -71,6 +75,18 @@ impl Cluster {
                     partition.replicas = replicas;
                 }
             }
+            Setting::Reassignment { topic, partition, replicas } => {
+                let key = (topic, partition);
+                match replicas {
+                    Some(replicas) => drop(self.reassignments.insert(key, replicas)),
+                    None => drop(self.reassignments.remove(&key)),
+                }
+            }
+            Setting::Controller { node, epoch } => {
+                let is_there = self.nodes.contains_key(&node);
+                self.controller = if is_there { node } else { self.controller };
+                self.controller_epoch = epoch;
+            }
         }
     }
 
@@ -90,6 +106,11 @@ impl Cluster {
         for (name, level) in self.features.changed() {
             settings.push(Setting::Feature { name: name.to_owned(), level });
         }
+        for ((topic, partition), replicas) in &self.reassignments {
+            let (topic, partition, replicas) = (topic.clone(), *partition, Some(replicas.clone()));
+            settings.push(Setting::Reassignment { topic, partition, replicas });
+        }
+        settings.push(Setting::Controller { node: self.controller, epoch: self.controller_epoch });
         settings
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn metadata(cluster: &mut Cluster, context: &Context, request: Metada
     };
     let mut answer = MetadataResponse::default()
         .with_brokers(brokers(cluster))
-        .with_controller_id(BrokerId(if version > 0 { cluster.controller() } else { -1 }))
+        .with_controller_id(BrokerId(if version > 0 { cluster.controller } else { -1 }))
         .with_topics(topics)
         .with_cluster_authorized_operations(context.allowed_operations(
             request.include_cluster_authorized_operations,
@@ -208,7 +208,7 @@ pub(super) fn describe_cluster(
     let answer = DescribeClusterResponse::default()
         .with_error_code(context.injected_for_request().map_or(0, ErrorCode::code))
         .with_cluster_id(text(&*cluster.cluster_id))
-        .with_controller_id(BrokerId(cluster.controller()))
+        .with_controller_id(BrokerId(cluster.controller))
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(context.allowed_operations(
             request.include_cluster_authorized_operations,

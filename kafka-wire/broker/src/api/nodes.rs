@@ -86,8 +86,8 @@ fn quorum(cluster: &Cluster, context: &Context, partition: PartitionData) -> Par
     });
     let partition = if context.version >= 2 { partition.with_error_message(None) } else { partition };
     partition
-        .with_leader_id(BrokerId(cluster.controller()))
-        .with_leader_epoch(1)
+        .with_leader_id(BrokerId(cluster.controller))
+        .with_leader_epoch(cluster.controller_epoch)
         .with_high_watermark(end)
         .with_current_voters(voters.collect())
 }

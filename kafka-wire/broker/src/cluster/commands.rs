@@ -95,15 +95,39 @@ impl Cluster {
     }
 
     /// Whether reassignments of partitions stay under way (`AlterPartitionReassignments`) until this is called with
-    /// false; by default they are done at once.
+    /// false; by default they are done at once. What is under way when a cluster with a folder ends is so after its
+    /// next start, too, which holds reassignments then.
     pub fn hold_reassignments(&mut self, now: Now, hold: bool) {
         self.holds_reassignments = hold;
         if !hold {
-            for ((topic, partition), replicas) in std::mem::take(&mut self.reassignments) {
-                self.reassign(&topic, partition, replicas);
-            }
+            self.carry_out_reassignments();
         }
         self.settle(now);
+    }
+
+    /// Makes `node` the controller, in a new epoch of the quorum; when it is stopped, the first node that runs becomes
+    /// it. Says whether the node is there and runs.
+    ///
+    /// Clients are told so by `Metadata`, `DescribeCluster` and `DescribeQuorum`. As in Kafka 4.3 every node takes the
+    /// requests that are for the controller and hands them on; for `NOT_CONTROLLER`, as brokers without KRaft answer it,
+    /// there are rules.
+    ///
+    /// ```
+    /// use tidewater_broker::{Action, ApiKey, EmbeddedBroker, ErrorCode, Options, Rule};
+    ///
+    /// let broker = EmbeddedBroker::start(Options { nodes: 3, ..Options::default() })?;
+    /// assert!(broker.control(|cluster, _| cluster.move_controller(2)));
+    /// // The controller before says once that it is none.
+    /// let rule = Rule::new(Action::Error(ErrorCode::NOT_CONTROLLER)).api(ApiKey::CreateTopics).node(0);
+    /// broker.add_rule(rule.times(1));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn move_controller(&mut self, node: i32) -> bool {
+        let can = self.is_up(node);
+        if can && self.controller != node {
+            self.set(Setting::Controller { node, epoch: self.controller_epoch + 1 });
+        }
+        can
     }
 
     /// Starts a stopped node. It leads nothing until something is moved to it.
@@ -118,6 +142,10 @@ impl Cluster {
                 node.is_registered |= is_up;
             }
         });
+        let first = self.nodes.iter().find(|(_, node)| node.is_up).map(|(&id, _)| id);
+        if let Some(first) = first.filter(|_| !self.is_up(self.controller)) {
+            self.move_controller(first);
+        }
     }
 
     /// Cuts a partition's log to end at `offset`, in a new leader epoch, as an unclean election would

@@ -24,8 +24,8 @@ impl Cluster {
     /// Puts a partition on these nodes, now or when reassignments are held no longer.
     pub(crate) fn reassign(&mut self, topic: &str, index: i32, replicas: Vec<i32>) {
         if self.holds_reassignments {
-            self.reassignments.insert((topic.to_owned(), index), replicas);
-            return;
+            let (topic, replicas) = (topic.to_owned(), Some(replicas));
+            return self.set(Setting::Reassignment { topic, partition: index, replicas });
         }
         let Some(partition) = self.topics.partition(topic, index) else { return };
         let leader = partition.leader;
@@ -38,6 +38,18 @@ impl Cluster {
 
     /// Gives up a reassignment that is held; says whether there was one.
     pub(crate) fn cancel_reassignment(&mut self, topic: &str, index: i32) -> bool {
-        self.reassignments.remove(&(topic.to_owned(), index)).is_some()
+        let is_there = self.reassignments.contains_key(&(topic.to_owned(), index));
+        if is_there {
+            self.set(Setting::Reassignment { topic: topic.to_owned(), partition: index, replicas: None });
+        }
+        is_there
+    }
+
+    /// Does what was held.
+    pub(super) fn carry_out_reassignments(&mut self) {
+        for ((topic, partition), replicas) in self.reassignments.clone() {
+            self.cancel_reassignment(&topic, partition);
+            self.reassign(&topic, partition, replicas);
+        }
     }
 }

@@ -49,6 +49,8 @@ impl Cluster {
         for entry in entries {
             cluster.apply(now, entry)?;
         }
+        // What was under way stays so until somebody lets it go on.
+        cluster.holds_reassignments = !cluster.reassignments.is_empty();
         cluster.start_with_users();
         if let Some(folder) = &folder {
             cluster.remove_strangers(&folder.join(TOPICS_FOLDER))?;
@@ -94,6 +96,8 @@ impl Cluster {
             features: Features::new(options.transaction_version),
             reassignments: BTreeMap::new(),
             holds_reassignments: false,
+            controller: 0,
+            controller_epoch: 1,
             api_versions: BTreeMap::new(),
             requests: BTreeMap::new(),
             facts_recorded: 0,
@@ -150,6 +154,7 @@ impl Cluster {
                 self.topics.remove(&name)?;
                 self.groups.forget_topic(&name);
                 self.transactions.forget_topic(&name);
+                self.reassignments.retain(|(topic, _), _| *topic != name);
             }
             Entry::LogStart { topic, partition, offset } => {
                 if let Some(partition) = self.topics.partition_mut(&topic, partition) {

@@ -202,8 +202,13 @@ fn replicas_move_at_once_or_when_they_are_held_no_longer() {
     assert_eq!(reassign(&mut it, None), 0, "given up");
     assert!(list(&mut it).is_empty());
     assert_eq!(reassign(&mut it, Some(&[2, 0])), 0);
+    restart(&mut it, &options);
+    assert_eq!(list(&mut it)[0].partitions[0], ongoing, "under way as before");
+    assert_eq!(partition(&mut it, 0).2, [1, 2]);
     it.cluster.hold_reassignments(it.now, false);
     assert_eq!(partition(&mut it, 0), (2, 2, vec![2, 0]));
+    restart(&mut it, &options);
+    assert!(list(&mut it).is_empty(), "done for good");
 
     it.cluster.move_leader(it.now, TOPIC, 0, 0);
     restart(&mut it, &options);
@@ -316,6 +321,36 @@ fn the_quorum_is_the_nodes_and_a_node_can_be_let_go() {
     assert_eq!(brokers(&mut it), [(0, false), (1, false)]);
     it.cluster.start_node(2);
     assert_eq!(brokers(&mut it).len(), 3);
+}
+
+#[test]
+fn the_controller_moves_by_command_and_when_its_node_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = persistent(&folder, 3);
+    let mut it = Harness::new(options.clone());
+    let told = |it: &mut Harness| {
+        let metadata = it.call(12, MetadataRequest::default().with_topics(None)).controller_id.0;
+        let cluster = it.call(1, DescribeClusterRequest::default().with_endpoint_type(1)).controller_id.0;
+        assert_eq!(metadata, cluster);
+        let partition = PartitionData::default().with_partition_index(0);
+        let topic = TopicData::default().with_topic_name(TopicName(text("__cluster_metadata")));
+        let request =
+            DescribeQuorumRequest::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+        let quorum = it.call(2, request).topics.remove(0).partitions.remove(0);
+        assert_eq!(quorum.leader_id.0, cluster);
+        (cluster, quorum.leader_epoch)
+    };
+    assert_eq!(told(&mut it), (0, 1));
+    assert!(!it.cluster.move_controller(7));
+    assert!(it.cluster.move_controller(2));
+    assert!(it.cluster.move_controller(2), "already");
+    assert_eq!(told(&mut it), (2, 2));
+    restart(&mut it, &options);
+    assert_eq!(told(&mut it), (2, 2));
+    it.cluster.stop_node(it.now, 2);
+    assert_eq!(told(&mut it), (0, 3));
+    it.cluster.start_node(2);
+    assert_eq!(told(&mut it), (0, 3), "it has been replaced");
 }
 
 #[test]
