@@ -105,6 +105,25 @@ fn members_divide_the_partitions_and_take_over_from_who_leaves() {
     }
 }
 
+/// As in a rolling upgrade, and back again (KIP-848's online migration).
+#[test]
+fn a_group_moves_from_one_protocol_to_the_other_member_by_member() {
+    for way in [Way::Eager, Way::Cooperative] {
+        let broker = quick_broker(Options::default().with_topic("t", 6));
+        let mut old = member(&broker, way);
+        poll_until(&mut [&mut old], |members| is_divided(members, 6));
+        let mut new = member(&broker, Way::Served);
+        poll_until(&mut [&mut old, &mut new], |members| is_divided(members, 6));
+        block_on(old.close()).unwrap();
+        poll_until(&mut [&mut new], |members| is_divided(members, 6));
+
+        let mut old = member(&broker, way);
+        poll_until(&mut [&mut old, &mut new], |members| is_divided(members, 6));
+        block_on(new.close()).unwrap();
+        poll_until(&mut [&mut old], |members| is_divided(members, 6));
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Assigned(Vec<i32>),

@@ -3,8 +3,9 @@
 pub(crate) mod assignor;
 pub(crate) mod classic;
 pub(crate) mod consumer;
+pub(crate) mod consumer_protocol;
+mod migration;
 pub(crate) mod share;
-pub(crate) mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -225,7 +226,7 @@ impl Groups {
     /// # Errors
     /// `UNKNOWN_MEMBER_ID` where there is no such group, `INCONSISTENT_GROUP_PROTOCOL` where its members speak
     /// another protocol.
-    pub(crate) fn with_classic<T>(
+    fn with_classic<T>(
         &mut self,
         id: &str,
         create: bool,

@@ -13,6 +13,8 @@ use kafka_wire::protocol::messages::sync_group_request::SyncGroupRequestAssignme
 
 use super::*;
 
+mod migration;
+
 const CLASSIC: &str = "compared-classic";
 const STATIC: &str = "compared-static";
 const CONSUMER: &str = "compared-consumer";
@@ -200,7 +202,8 @@ fn connect(address: &str) -> Observer {
 fn observe(address: &str) -> Vec<String> {
     let mut it = connect(address);
     it.create("a topic", TOPIC, 2, 1, &[]);
-    for group in [UNKNOWN, CLASSIC, STATIC, CONSUMER] {
+    let groups = [UNKNOWN, CLASSIC, STATIC, CONSUMER].into_iter().chain(migration::GROUPS);
+    for group in groups {
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
         it.ask("coordinator", 4, &request, |answer| (answer.coordinators[0].error_code, ()));
         let request = DeleteGroupsRequest::default().with_groups_names(vec![id(group)]);
@@ -211,6 +214,7 @@ fn observe(address: &str) -> Vec<String> {
     generations(&mut it, &mut other);
     static_members(&mut it);
     epochs(&mut it);
+    migration::observe(&mut it);
     it.seen.append(&mut other.seen);
     it.seen
 }

@@ -20,7 +20,7 @@ use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::{Cluster, GROUP};
 use crate::error::{Failure, code_of};
 use crate::groups::Reply;
-use crate::groups::classic::{Identity, Joined, Joining, Synced};
+use crate::groups::classic::{Identity, Joined, Joining, Synced, Syncing};
 
 /// From here on a client without a member id is given one and asks again (KIP-394).
 const KNOWN_ID_FROM: i16 = 4;
@@ -46,10 +46,8 @@ pub(super) fn join(cluster: &mut Cluster, context: &Context, request: JoinGroupR
         .map_err(|failure| failure.code)
         .and_then(|()| {
             let joining = joining(cluster, context, request);
-            let now = context.now.instant;
-            cluster.groups.with_classic(&group, member_id.is_empty(), |members, replies| {
-                members.join(now, joining, replies);
-            })
+            let Cluster { groups, topics, .. } = cluster;
+            groups.join(context.now.instant, &group, joining, topics)
         });
     match result {
         Ok(()) => Answer::Await,
@@ -144,10 +142,9 @@ pub(super) fn sync(cluster: &mut Cluster, context: &Context, request: SyncGroupR
     };
     let protocol = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
     let result = check(cluster, context, group).map_err(|failure| failure.code).and_then(|()| {
-        let (now, connection) = (context.now.instant, context.connection);
-        cluster.groups.with_classic(group, false, |members, replies| {
-            members.sync(now, connection, who, protocol, assignments, replies);
-        })
+        let Cluster { groups, topics, .. } = cluster;
+        let syncing = Syncing { connection: context.connection, who, protocol, assignments };
+        groups.sync(context.now.instant, group, syncing, topics)
     });
     match result {
         Ok(()) => Answer::Await,
@@ -173,10 +170,8 @@ pub(super) fn heartbeat(cluster: &mut Cluster, context: &Context, request: Heart
         generation: request.generation_id,
     };
     let group = request.group_id.as_str();
-    let result = check(cluster, context, group).and_then(|()| {
-        let now = context.now.instant;
-        Ok(cluster.groups.with_classic(group, false, |members, _| members.heartbeat(now, who))??)
-    });
+    let result = check(cluster, context, group)
+        .and_then(|()| Ok(cluster.groups.heartbeat(context.now.instant, group, who)?));
     context.answer(&HeartbeatResponse::default().with_error_code(code_of(&result)))
 }
 
@@ -192,10 +187,9 @@ pub(super) fn leave(cluster: &mut Cluster, context: &Context, request: LeaveGrou
     };
     let now = context.now.instant;
     let members = leaving.into_iter().map(|member| {
-        let result = cluster.groups.with_classic(group, false, |members, replies| {
-            members.leave(now, &member.member_id, member.group_instance_id.as_deref(), replies)
-        });
-        let code = result.and_then(|left| left).err().map_or(0, ErrorCode::code);
+        let instance = member.group_instance_id.as_deref();
+        let result = cluster.groups.leave(now, group, &member.member_id, instance);
+        let code = result.err().map_or(0, ErrorCode::code);
         MemberResponse::default()
             .with_member_id(member.member_id)
             .with_group_instance_id(member.group_instance_id)

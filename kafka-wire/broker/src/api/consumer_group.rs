@@ -1,8 +1,8 @@
 //! ConsumerGroupHeartbeat 0–1 and ConsumerGroupDescribe 0–1 (KIP-848).
 //!
-//! A group has members of one protocol: classic members do not move over while the group has any, as in Kafka
-//! with `group.consumer.migration.policy=disabled`. Patterns are those of the `regex` crate, which are RE2's but
-//! for some names of Unicode classes.
+//! A classic group of consumers becomes one of this kind with the first member that speaks this protocol, and a
+//! classic one again with the last that goes (`group.consumer.migration.policy=bidirectional`). Patterns are those of
+//! the `regex` crate, which are RE2's but for some names of Unicode classes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,6 +26,8 @@ use crate::groups::consumer::{Beat, ConsumerGroup, LEAVE, LEAVE_FOR_A_WHILE, Mem
 
 /// Memory for one compiled pattern.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// `MemberType` of members that speak the classic protocol.
+const CLASSIC_MEMBER: i8 = 0;
 /// `MemberType` of members that speak this protocol.
 const CONSUMER_MEMBER: i8 = 1;
 
@@ -81,9 +83,8 @@ fn beat(
     if let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) {
         beat.matching = matching(cluster, context, &pattern)?;
     }
-    let create = (beat.epoch == 0).then_some(timing);
     let Cluster { groups, topics, .. } = cluster;
-    groups.consumer(group, create)?.heartbeat(context.now.instant, &beat, topics)
+    groups.consumer_heartbeat(context.now.instant, group, &beat, timing, topics)
 }
 
 fn check(context: &Context, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Failure> {
@@ -222,10 +223,10 @@ fn describe_member(
         .with_client_host(text(member.client_host.as_str()))
         .with_subscribed_topic_names(member.topics.iter().map(|name| topic_name(name)).collect())
         .with_subscribed_topic_regex(member.pattern.clone().map(text))
-        .with_assignment(named(cluster, Some(&member.assigned)))
+        .with_assignment(named(cluster, Some(&member.holds())))
         .with_target_assignment(named(cluster, group.target(id)));
     if context.version >= 1 {
-        told.member_type = CONSUMER_MEMBER;
+        told.member_type = if member.is_classic() { CLASSIC_MEMBER } else { CONSUMER_MEMBER };
     }
     told
 }

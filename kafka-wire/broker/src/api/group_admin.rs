@@ -17,7 +17,7 @@ use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::{Cluster, GROUP};
 use crate::error::{Failure, code_of, fail};
 use crate::groups::classic::State;
-use crate::groups::{Members, subscription};
+use crate::groups::{Members, consumer_protocol};
 
 /// The state of a group that is not there.
 const DEAD: &str = "Dead";
@@ -182,6 +182,7 @@ fn check_deletable(cluster: &Cluster, context: &Context, id: &str) -> Result<Vec
         Members::Share(_) => return Err(ErrorCode::GROUP_ID_NOT_FOUND.into()),
     };
     let protocol = classic.protocol.as_deref();
-    let topics = classic.members().flat_map(|(_, member)| subscription::topics(&member.metadata(protocol)));
+    let topics =
+        classic.members().flat_map(|(_, member)| consumer_protocol::topics(&member.metadata(protocol)));
     Ok(topics.collect())
 }

@@ -100,15 +100,13 @@ fn check_member(
     };
     let found = cluster.groups.get(&request.group_id);
     if let Some(Members::Consumer(members)) = found.map(|group| &group.members)
-        && members.contains(&request.member_id)
+        && members.has_consumer_member(&request.member_id)
         && context.version < KNOWS_EPOCHS_FROM
     {
         return Err(ErrorCode::UNSUPPORTED_VERSION.into());
     }
     check_committer(cluster, &request.group_id, who, false)?;
-    let (now, group) = (context.now.instant, request.group_id.as_str());
-    // That it commits shows that a classic member lives; of others only heartbeats count.
-    let _ = cluster.groups.with_classic(group, false, |members, _| members.hear(now, who.member_id));
+    cluster.groups.hear(context.now.instant, &request.group_id, &request.member_id);
     Ok(())
 }
 

@@ -67,6 +67,7 @@ impl Cluster {
     pub(super) fn settle_groups(&mut self, now: Now) {
         self.groups.move_marked(now.instant);
         self.groups.expire(now.instant);
+        self.groups.downgrade_those_left(now.instant, &self.topics);
         for (connection, reply) in self.groups.take_replies() {
             match self.parked.remove(&connection) {
                 Some(Parked { wait: Wait::Group(context, action), .. }) => {

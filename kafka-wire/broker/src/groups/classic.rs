@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
 
+use super::migration::Migrant;
 use super::{Replies, Reply};
 use crate::cluster::ConnectionId;
 
@@ -20,7 +21,7 @@ pub(super) const MEMBERS_MAX: usize = 10_000;
 /// How long a new member's first `JoinGroup` may wait: its client has no member id yet to send heartbeats with.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The protocol type of consumers, whose metadata names topics.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";
 
 /// Where a group stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +120,17 @@ pub(crate) struct Identity<'a> {
     pub(crate) member_id: &'a str,
     pub(crate) instance_id: Option<&'a str>,
     pub(crate) generation: i32,
+}
+
+/// What a `SyncGroup` says.
+#[derive(Clone, Debug)]
+pub(crate) struct Syncing<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) who: Identity<'a>,
+    /// Type and name, from clients that know them.
+    pub(crate) protocol: (Option<&'a str>, Option<&'a str>),
+    /// Who gets what, from the leader.
+    pub(crate) assignments: Vec<(String, Bytes)>,
 }
 
 /// What a `JoinGroup` is told.
@@ -261,15 +273,8 @@ impl ClassicGroup {
     }
 
     /// `SyncGroup`: a member asks for its assignment; the leader brings all of them.
-    pub(crate) fn sync(
-        &mut self,
-        now: Instant,
-        connection: ConnectionId,
-        who: Identity<'_>,
-        protocol: (Option<&str>, Option<&str>),
-        assignments: Vec<(String, Bytes)>,
-        replies: &mut Replies,
-    ) {
+    pub(crate) fn sync(&mut self, now: Instant, syncing: Syncing<'_>, replies: &mut Replies) {
+        let Syncing { connection, who, protocol, assignments } = syncing;
         let told = match self.check_sync(who, protocol) {
             Err(code) => Synced { error: Some(code), ..Synced::default() },
             Ok(()) => {
@@ -401,6 +406,64 @@ impl ClassicGroup {
         }
         *self = saved;
         self.save();
+    }
+
+    /// The members, as they move to a group of KIP-848.
+    pub(super) fn migrants(&self) -> Vec<Migrant> {
+        let migrant = |(id, member): (&String, &Member)| Migrant {
+            id: id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            session_timeout: member.session_timeout,
+            rebalance_timeout: member.rebalance_timeout,
+            protocols: member.protocols.clone(),
+            assignment: member.assignment.clone(),
+        };
+        self.members.iter().map(migrant).collect()
+    }
+
+    /// A stable group of those who moved here from a group of KIP-848.
+    pub(super) fn from_migrants(
+        now: Instant,
+        initial_delay: Duration,
+        generation: i32,
+        migrants: Vec<Migrant>,
+    ) -> Self {
+        let mut group = Self::new(initial_delay);
+        (group.state, group.generation) = (State::Stable, generation);
+        group.protocol_type = Some(CONSUMER.to_owned());
+        for migrant in migrants {
+            if let Some(instance) = &migrant.instance_id {
+                group.static_members.insert(instance.clone(), migrant.id.clone());
+            }
+            let member = Member {
+                instance_id: migrant.instance_id,
+                client_id: migrant.client_id,
+                client_host: migrant.client_host,
+                protocols: migrant.protocols,
+                assignment: migrant.assignment,
+                session_timeout: migrant.session_timeout,
+                rebalance_timeout: migrant.rebalance_timeout,
+                deadline: now + migrant.session_timeout,
+                joining: None,
+                syncing: None,
+                owes_sync: false,
+                is_new: false,
+            };
+            group.members.insert(migrant.id, member);
+        }
+        group.leader = group.members.keys().next().cloned();
+        group.protocol = group.choose_protocol();
+        group.save();
+        group
+    }
+
+    /// Tells those who wait for a decision to join again: another kind of group will make it.
+    pub(super) fn ask_to_join_again(&mut self, replies: &mut Replies) {
+        for (id, member) in &mut self.members {
+            answer_waiting(id, member, ErrorCode::REBALANCE_IN_PROGRESS, replies);
+        }
     }
 
     fn save(&mut self) {

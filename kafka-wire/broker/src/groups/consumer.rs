@@ -7,6 +7,7 @@
 //! A pure value. Each heartbeat looks at the topics as they are then, so new partitions are handed out at the
 //! next one.
 
+mod classic_members;
 mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use kafka_wire::{ErrorCode, TopicId};
 
+use self::classic_members::ClassicSide;
 pub(crate) use self::reconcile::MemberState;
 use super::assignor::{self, Assignment, Assignor, Candidate};
 use super::classic::MEMBERS_MAX;
@@ -86,6 +88,8 @@ pub(crate) struct Member {
     deadline: Instant,
     /// Until when it has to give up what it is to give up.
     revoke_by: Option<Instant>,
+    /// What it is by the classic protocol, where it still speaks that.
+    classic: Option<ClassicSide>,
 }
 
 /// A consumer group.
@@ -100,6 +104,8 @@ pub(crate) struct ConsumerGroup {
     target: BTreeMap<String, Assignment>,
     /// The topics that each member wanted when the target was made, with their number of partitions.
     wanted: BTreeMap<String, BTreeMap<TopicId, i32>>,
+    /// Only members of the classic protocol are left: the group becomes a classic one.
+    is_left_to_classic_members: bool,
 }
 
 impl ConsumerGroup {
@@ -112,6 +118,7 @@ impl ConsumerGroup {
             static_members: BTreeMap::new(),
             target: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            is_left_to_classic_members: false,
         }
     }
 
@@ -129,8 +136,9 @@ impl ConsumerGroup {
         self.target.get(member_id)
     }
 
-    pub(crate) fn contains(&self, member_id: &str) -> bool {
-        self.members.contains_key(member_id)
+    /// Whether somebody is a member, and by the protocol of KIP-848.
+    pub(crate) fn has_consumer_member(&self, member_id: &str) -> bool {
+        self.members.get(member_id).is_some_and(|member| !member.is_classic())
     }
 
     /// The pattern by which a member is subscribed.
@@ -179,10 +187,14 @@ impl ConsumerGroup {
     /// Whether a member is in this epoch.
     ///
     /// # Errors
-    /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`.
+    /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`, which classic members know as `ILLEGAL_GENERATION`.
     pub(crate) fn check_member(&self, member_id: &str, epoch: i32) -> Result<(), ErrorCode> {
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if member.epoch == epoch { Ok(()) } else { Err(ErrorCode::STALE_MEMBER_EPOCH) }
+        match &member.classic {
+            _ if member.epoch == epoch => Ok(()),
+            Some(_) => Err(ErrorCode::ILLEGAL_GENERATION),
+            None => Err(ErrorCode::STALE_MEMBER_EPOCH),
+        }
     }
 
     /// `ConsumerGroupHeartbeat`.
@@ -244,7 +256,7 @@ impl ConsumerGroup {
         if let Some(instance) = &beat.instance_id {
             self.static_members.insert(instance.clone(), beat.member_id.clone());
         }
-        self.members.insert(beat.member_id.clone(), Member::new(now, beat));
+        self.members.insert(beat.member_id.clone(), Member::new(now, beat.instance_id.clone()));
         Ok(Assignment::new())
     }
 
@@ -257,25 +269,30 @@ impl ConsumerGroup {
             );
             return fail(ErrorCode::FENCED_INSTANCE_ID, text);
         }
-        let has_left = self.members.get(holder).is_some_and(|member| member.epoch == LEAVE_FOR_A_WHILE);
-        if !has_left {
+        let may_be_replaced = |member: &Member| member.is_classic() || member.epoch == LEAVE_FOR_A_WHILE;
+        if !self.members.get(holder).is_some_and(may_be_replaced) {
             let text = format!(
                 "static member {} with instance id {instance} cannot join: the instance id is owned by member {holder}",
                 beat.member_id
             );
             return fail(ErrorCode::UNRELEASED_INSTANCE_ID, text);
         }
-        let Some(mut member) = self.members.remove(holder) else { return Err(unknown(holder)) };
+        self.replace(instance, holder, &beat.member_id);
+        Ok(Assignment::new())
+    }
+
+    /// Gives a static member's place to another member id.
+    fn replace(&mut self, instance: &str, holder: &str, id: &str) {
+        let Some(mut member) = self.members.remove(holder) else { return };
         member.epoch = 0;
-        self.static_members.insert(instance.to_owned(), beat.member_id.clone());
-        self.members.insert(beat.member_id.clone(), member);
+        self.static_members.insert(instance.to_owned(), id.to_owned());
+        self.members.insert(id.to_owned(), member);
         if let Some(target) = self.target.remove(holder) {
-            self.target.insert(beat.member_id.clone(), target);
+            self.target.insert(id.to_owned(), target);
         }
         if let Some(wanted) = self.wanted.remove(holder) {
-            self.wanted.insert(beat.member_id.clone(), wanted);
+            self.wanted.insert(id.to_owned(), wanted);
         }
-        Ok(Assignment::new())
     }
 
     fn leave(&mut self, now: Instant, beat: &Beat) -> Result<Told, Failure> {
@@ -315,7 +332,11 @@ impl ConsumerGroup {
         }
         self.target.remove(id);
         self.wanted.remove(id);
-        self.epoch += 1;
+        if member.classic.is_none() && self.has_only_classic_members() {
+            self.is_left_to_classic_members = true;
+        } else {
+            self.epoch += 1;
+        }
     }
 
     /// Makes a new target where members or topics are others than when it was made.
@@ -339,13 +360,12 @@ impl ConsumerGroup {
 
     /// When [`ConsumerGroup::expire`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.members.values().map(|it| it.revoke_by.map_or(it.deadline, |by| by.min(it.deadline))).min()
+        self.members.values().map(Member::expiry).min()
     }
 
     /// Time passed: members that were not heard of, or do not give up what they should, are gone.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let is_late =
-            |member: &Member| member.deadline <= now || member.revoke_by.is_some_and(|by| by <= now);
+        let is_late = |member: &Member| member.expiry() <= now;
         let late: Vec<String> =
             self.members.iter().filter(|(_, member)| is_late(member)).map(|(id, _)| id.clone()).collect();
         for id in late {
@@ -359,6 +379,9 @@ impl ConsumerGroup {
         for member in self.members.values_mut() {
             member.deadline = now + self.timing.session_timeout;
             member.revoke_by = member.revoke_by.map(|_| now + member.rebalance_timeout);
+            if let Some(classic) = &mut member.classic {
+                member.deadline = now + classic.forget_phases();
+            }
         }
     }
 }
@@ -369,9 +392,29 @@ impl Member {
         self.topics.iter().chain(&self.matching)
     }
 
-    fn new(now: Instant, beat: &Beat) -> Self {
+    /// What it may still have: also what it is to give up.
+    pub(crate) fn holds(&self) -> Assignment {
+        let mut holds = self.assigned.clone();
+        for (&topic, partitions) in &self.revoking {
+            holds.entry(topic).or_default().extend(partitions);
+        }
+        holds
+    }
+
+    /// Whether it speaks the classic protocol.
+    pub(crate) fn is_classic(&self) -> bool {
+        self.classic.is_some()
+    }
+
+    /// When it is gone unless something is heard of it.
+    fn expiry(&self) -> Instant {
+        let phase = self.classic.as_ref().and_then(ClassicSide::phase_ends);
+        [self.revoke_by, phase].into_iter().flatten().fold(self.deadline, Instant::min)
+    }
+
+    fn new(now: Instant, instance_id: Option<String>) -> Self {
         Self {
-            instance_id: beat.instance_id.clone(),
+            instance_id,
             rack_id: None,
             client_id: String::new(),
             client_host: String::new(),
@@ -387,6 +430,7 @@ impl Member {
             rebalance_timeout: Duration::ZERO,
             deadline: now,
             revoke_by: None,
+            classic: None,
         }
     }
 }
@@ -440,6 +484,7 @@ fn update(member: &mut Member, beat: &Beat) {
     if beat.assignor.is_some() {
         member.assignor = beat.assignor;
     }
+    member.classic = None;
 }
 
 fn wanted_by(member: &Member, topics: &Topics) -> BTreeMap<TopicId, i32> {

@@ -19,11 +19,11 @@ use tidewater_broker::{Action, ConnectionId, Options, Rule};
 
 use crate::harness::*;
 
-const GROUP: &str = "billing";
-const SESSION: Duration = Duration::from_secs(10);
-const REBALANCE: Duration = Duration::from_secs(60);
+pub(crate) const GROUP: &str = "billing";
+pub(crate) const SESSION: Duration = Duration::from_secs(10);
+pub(crate) const REBALANCE: Duration = Duration::from_secs(60);
 
-fn group() -> GroupId {
+pub(crate) fn group() -> GroupId {
     GroupId(text(GROUP))
 }
 
@@ -47,41 +47,41 @@ fn join_request(member: &str, instance: Option<&str>, protocols: &[&str]) -> Joi
 }
 
 /// Answers of requests that were sent and may wait.
-struct Group {
-    it: Harness,
+pub(crate) struct Group {
+    pub(crate) it: Harness,
     asked: HashMap<String, ConnectionId>,
     answers: Answers,
 }
 
 impl Group {
-    fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let mut it = Harness::new(options);
         it.cluster.move_group_coordinator(GROUP, 0);
         Self { it, asked: HashMap::new(), answers: Answers::default() }
     }
 
     /// A member id, as a client without one gets it.
-    fn fresh_id(&mut self) -> String {
+    pub(crate) fn fresh_id(&mut self) -> String {
         let answer = self.it.call(9, join_request("", None, &["range"]));
         assert_eq!(answer.error_code, ErrorCode::MEMBER_ID_REQUIRED.code());
         answer.member_id.to_string()
     }
 
-    fn send<M: Exchange + Send>(&mut self, as_: &str, version: i16, message: M) {
+    pub(crate) fn send<M: Exchange + Send>(&mut self, as_: &str, version: i16, message: M) {
         let connection = self.it.post(0, version, message);
         self.asked.insert(as_.to_owned(), connection);
     }
 
-    fn answer<M: Exchange + Send>(&mut self, as_: &str, version: i16) -> Option<M::Response> {
+    pub(crate) fn answer<M: Exchange + Send>(&mut self, as_: &str, version: i16) -> Option<M::Response> {
         self.it.collect(&mut self.answers);
         self.answers.take::<M>(self.asked[as_], version)
     }
 
-    fn join(&mut self, member: &str) {
+    pub(crate) fn join(&mut self, member: &str) {
         self.send(member, 9, join_request(member, None, &["range"]));
     }
 
-    fn joined(&mut self, member: &str) -> JoinGroupResponse {
+    pub(crate) fn joined(&mut self, member: &str) -> JoinGroupResponse {
         self.answer::<JoinGroupRequest>(member, 9).unwrap()
     }
 
@@ -112,7 +112,7 @@ impl Group {
         self.answer::<SyncGroupRequest>(member, 5).unwrap()
     }
 
-    fn heartbeat(&mut self, member: &str, generation: i32) -> i16 {
+    pub(crate) fn heartbeat(&mut self, member: &str, generation: i32) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(group())
             .with_generation_id(generation)
@@ -132,7 +132,7 @@ impl Group {
         self.it.call(8, request).topics[0].partitions[0].error_code
     }
 
-    fn leave(&mut self, member: &str, instance: Option<&str>) -> i16 {
+    pub(crate) fn leave(&mut self, member: &str, instance: Option<&str>) -> i16 {
         let member =
             MemberIdentity::default().with_member_id(text(member)).with_group_instance_id(instance.map(text));
         let request = LeaveGroupRequest::default().with_group_id(group()).with_members(vec![member]);
@@ -162,7 +162,7 @@ impl Group {
         (group, leader, other)
     }
 
-    fn state(&mut self) -> (String, usize) {
+    pub(crate) fn state(&mut self) -> (String, usize) {
         let request = DescribeGroupsRequest::default().with_groups(vec![group()]);
         let answer = self.it.call(6, request);
         (answer.groups[0].group_state.to_string(), answer.groups[0].members.len())

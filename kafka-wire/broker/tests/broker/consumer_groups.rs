@@ -259,14 +259,14 @@ fn a_static_member_comes_back_to_what_it_had() {
 }
 
 #[test]
-fn a_group_has_members_of_one_protocol() {
+fn only_consumers_join_beside_members_of_this_protocol() {
     let mut it = Harness::new(Options::default());
     let mut a = Client::new("a");
     a.join(&mut it);
     let classic = JoinGroupRequest::default()
         .with_group_id(group_id())
         .with_session_timeout_ms(10_000)
-        .with_protocol_type(text("consumer"))
+        .with_protocol_type(text("connect"))
         .with_protocols(vec![
             join_group_request::JoinGroupRequestProtocol::default().with_name(text("range")),
         ]);

@@ -10,6 +10,7 @@ mod compaction;
 mod consumer_groups;
 mod faults;
 mod harness;
+mod migration;
 mod quotas;
 mod records;
 mod restart;

@@ -144,7 +144,7 @@ impl ClassicGroup {
     }
 
     /// Everybody votes for the first of its protocols that all can speak; ties go to the first by name.
-    fn choose_protocol(&self) -> Option<String> {
+    pub(super) fn choose_protocol(&self) -> Option<String> {
         let candidates = self.protocols_of_all();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
@@ -204,7 +204,7 @@ impl ClassicGroup {
     }
 
     /// Begins a rebalance: everybody is to join again.
-    pub(super) fn prepare(&mut self, now: Instant, replies: &mut Replies) {
+    pub(in crate::groups) fn prepare(&mut self, now: Instant, replies: &mut Replies) {
         for member in self.members.values_mut() {
             member.owes_sync = false;
             if self.state == State::CompletingRebalance {

@@ -52,7 +52,10 @@ impl ConsumerGroup {
         member.state = next.state;
         member.assigned = next.assigned;
         member.revoking = next.revoking;
-        if begins_to_revoke {
+        if member.is_classic() {
+            // It has other deadlines.
+            member.revoke_by = None;
+        } else if begins_to_revoke {
             member.revoke_by = Some(now + member.rebalance_timeout);
         } else if member.state != MemberState::Unrevoked {
             member.revoke_by = None;
@@ -90,7 +93,7 @@ impl ConsumerGroup {
     }
 
     /// Whether nobody else has a partition, or may still have it.
-    fn is_free(&self, id: &str, topic: TopicId, partition: i32) -> bool {
+    pub(super) fn is_free(&self, id: &str, topic: TopicId, partition: i32) -> bool {
         let holds = |held: &Assignment| held.get(&topic).is_some_and(|all| all.contains(&partition));
         let others = self.members.iter().filter(|(other, _)| other.as_str() != id);
         others.into_iter().all(|(_, other)| !holds(&other.assigned) && !holds(&other.revoking))
