@@ -90,13 +90,13 @@ pub(super) fn log_to_stderr(default: &str, verbose: u8) {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Connection {
     /// Brokers to start from, as host:port,host:port (bootstrap.servers) [default: 127.0.0.1:9092]
-    #[arg(long, short, value_name = "HOST:PORT")]
+    #[arg(long, short, alias = "bootstrap-server", value_name = "HOST:PORT")]
     bootstrap: Option<String>,
     /// A kafka.properties file, as Kafka's own tools take it
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, alias = "command-config", short_alias = 'F', value_name = "FILE")]
     config: Option<PathBuf>,
     /// Any property by Kafka's name; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, alias = "command-property", short_alias = 'X', value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
 
@@ -136,6 +136,16 @@ impl Connection {
             }
         }
         Ok(builder)
+    }
+
+    /// kcat counts records by -c, which is the file here.
+    pub(super) fn check_is_no_count(&self, done: &str) -> Result<()> {
+        match self.config.as_deref().and_then(|file| Some((file, file.to_str()?.parse::<u64>().ok()?))) {
+            Some((file, count)) if !file.exists() => Err(Failure::usage(format_args!(
+                "-c is --config here, and there is no file {count}: -n {count} means that {count} records are {done}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// As [`Self::configure`], for a command that a person waits for.

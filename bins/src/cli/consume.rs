@@ -1,81 +1,29 @@
 //! `tidewater consume`: records out; the flags are kcat's.
 
+mod console;
 pub(super) mod format;
+mod options;
 mod start;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{BufWriter, StdoutLock, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
-use kafka_wire::config::{ConsumerConfig, Properties};
+use kafka_wire::config::{ClientConfig, ConsumerConfig, Properties};
 use kafka_wire::{
-    CloseOptions, Consumer, FetchedBatch, OffsetAndEpoch, OffsetSpec, RebalanceListener, TopicPartition,
+    Admin, CloseOptions, Consumer, FetchedBatch, OffsetAndEpoch, OffsetSpec, RebalanceListener, RecordRef,
+    TopicPartition,
 };
+use regex::Regex;
 
-use self::format::Format;
-use self::start::Start;
-use super::common::{Connection, Failure, Result, Stop, block_on, describe_topic};
-
-/// What is read, from where, and how it is printed.
-///
-/// Only what is committed is read, unless --isolation says otherwise.
-#[derive(Args)]
-pub(super) struct Options {
-    /// The topic
-    topic: String,
-    /// Where to begin: beginning, end, stored, an offset, -N for the last N of each partition, or s@TIMESTAMP in
-    /// milliseconds [default: beginning; stored with --group]
-    #[arg(short, long, value_parser = Start::parse, allow_hyphen_values = true)]
-    offset: Option<Start>,
-    /// As --offset beginning
-    #[arg(long, conflicts_with = "offset")]
-    from_beginning: bool,
-    /// Only these partitions; may be repeated
-    #[arg(short, long)]
-    partition: Vec<i32>,
-    /// Exit at the end, as it is when this begins
-    #[arg(short, long)]
-    exit: bool,
-    /// Exit after this many records
-    #[arg(short = 'n', long, visible_alias = "max-messages", value_name = "N")]
-    count: Option<u64>,
-    /// How a record is printed: %k key, %v value, %o offset, %p partition, %t topic, %T timestamp, %h headers, %K and
-    /// %V lengths (-1 for null), \n \t \xHH
-    #[arg(short, long, value_parser = Format::parse, conflicts_with = "json")]
-    format: Option<Format>,
-    /// Print keys, too, and this between key and value
-    #[arg(short = 'K', long, value_name = "DELIMITER", value_parser = format::unescape, conflicts_with_all = ["format", "json"])]
-    key_delimiter: Option<String>,
-    /// What is printed behind each record
-    #[arg(short = 'D', long, default_value = r"\n", value_parser = format::unescape, conflicts_with_all = ["format", "json"])]
-    delimiter: String,
-    /// How a record is printed, as for kafka-console-consumer: print.key=true, print.offset=true, key.separator=| …;
-    /// may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::admin::entry, conflicts_with_all = ["format", "json", "key_delimiter", "delimiter"])]
-    property: Vec<(String, String)>,
-    /// Exit when no record comes for so long
-    #[arg(long, value_name = "MILLISECONDS")]
-    timeout_ms: Option<u64>,
-    /// Print one JSON object a line, as kcat does
-    #[arg(short = 'J', long)]
-    json: bool,
-    /// What is printed for a null key or value
-    #[arg(short = 'Z', long, value_name = "TEXT", default_value = "", num_args = 0..=1, default_missing_value = "NULL")]
-    null: String,
-    /// Read as a member of this group: go on where it is, commit what was printed, share the partitions with its other
-    /// members. With --partition or --offset, go on for it without being one
-    #[arg(short = 'G', long)]
-    group: Option<String>,
-    /// read_committed, or read_uncommitted to see open and aborted transactions too
-    #[arg(long, value_parser = ["read_committed", "read_uncommitted"])]
-    isolation: Option<String>,
-    #[command(flatten)]
-    connection: Connection,
-}
+use self::format::{Origin, Style};
+pub(super) use self::options::Options;
+use self::start::{Bounds, Start};
+use super::common::{Failure, Result, Stop, block_on, describe_topic_with};
 
 /// How often what was printed is committed, when there is a group.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,23 +31,17 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints until the end that was asked for, or until it is asked to stop.
-pub(super) fn run(mut options: Options) -> Result<()> {
-    if options.from_beginning {
-        options.offset = Some(Start::Beginning);
-    }
-    if let Some((_, literal)) = options.property.iter().find(|(name, _)| name == "null.literal") {
-        options.null.clone_from(literal);
-    } else if !options.property.is_empty() && options.null.is_empty() {
-        options.null = "null".to_owned();
-    }
-    let format = options.format()?;
+pub(super) fn run(options: Options) -> Result<()> {
+    options.connection.check_is_no_count("read")?;
+    let (style, bounds) = (options.style()?, options.bounds()?);
     let flags = [("group.id", options.group.clone()), ("isolation.level", options.isolation.clone())];
+    let is_member = options.group.is_some() && bounds.is_stored() && options.partition.is_empty();
     // A group that has committed nothing begins at the beginning, as without a group. An offset that is not
     // there is an error: nobody asked for another one.
-    let is_stored = options.offset.is_none_or(|offset| offset == Start::Stored);
+    let is_stored = matches!(bounds.from, None | Some(Start::Stored));
     let reset = if is_stored && options.group.is_some() { "earliest" } else { "none" };
     let mut defaults = vec![("auto.offset.reset", reset)];
-    if options.is_member() {
+    if is_member {
         // What is printed is handed over before the next poll, which commits it.
         defaults.extend([("enable.auto.commit", "true"), ("auto.commit.interval.ms", "1000")]);
     }
@@ -107,7 +49,7 @@ pub(super) fn run(mut options: Options) -> Result<()> {
     block_on(async {
         let mut stop = Stop::listen()?;
         let patience = options.timeout_ms.map_or(Duration::MAX, Duration::from_millis);
-        let mut reader = Reader::start(options, format, &properties).await?;
+        let mut reader = Reader::start(options, style, bounds, is_member, &properties).await?;
         let mut commits = tokio::time::interval(COMMIT_INTERVAL);
         let mut silence = std::pin::pin!(sleep(patience));
         while !reader.is_done() {
@@ -137,24 +79,6 @@ async fn sleep(time: Duration) {
     }
 }
 
-impl Options {
-    fn is_member(&self) -> bool {
-        let is_stored = self.offset.is_none_or(|offset| offset == Start::Stored);
-        self.group.is_some() && is_stored && self.partition.is_empty()
-    }
-
-    fn format(&self) -> Result<Format> {
-        if self.json {
-            return Ok(Format::Json);
-        }
-        if !self.property.is_empty() {
-            return Format::of_properties(&self.property).map_err(Failure::usage);
-        }
-        let plain = || Format::plain(self.key_delimiter.as_deref(), &self.delimiter);
-        Ok(self.format.clone().unwrap_or_else(plain))
-    }
-}
-
 /// Notes the first assignment, even of nothing.
 struct Joined(Arc<AtomicBool>);
 
@@ -166,11 +90,15 @@ impl RebalanceListener for Joined {
 
 struct Reader {
     options: Options,
-    format: Format,
+    style: Style,
     consumer: Consumer,
     out: BufWriter<StdoutLock<'static>>,
-    /// With `--exit`: partitions that are not at their end yet, with that end.
+    /// Whether it ends at ends.
+    has_ends: bool,
+    /// Where it has ends: partitions that are not at theirs yet, with the offset or `i64::MAX`.
     open: BTreeMap<TopicPartition, i64>,
+    /// Records of this time or later are behind the end.
+    until_ms: i64,
     /// A member of the group, and it has got its first assignment.
     is_member: bool,
     has_joined: Arc<AtomicBool>,
@@ -180,9 +108,15 @@ struct Reader {
 }
 
 impl Reader {
-    async fn start(options: Options, format: Format, properties: &Properties) -> Result<Self> {
-        let topic = describe_topic(properties, &options.topic).await?;
-        let partitions = partitions(&options, topic.partitions.len())?;
+    async fn start(
+        options: Options,
+        style: Style,
+        bounds: Bounds,
+        is_member: bool,
+        properties: &Properties,
+    ) -> Result<Self> {
+        let topics = topics(&options, properties).await?;
+        let partitions = partitions(&options, &topics)?;
         let config = ConsumerConfig::from_properties(properties)?;
         let (isolation, has_group) = (config.isolation, config.group_id.is_some());
         let mut consumer = Consumer::new(config)?;
@@ -191,32 +125,44 @@ impl Reader {
         let ends: Vec<(TopicPartition, i64)> =
             ends.into_iter().map(|(partition, end)| (partition, end.offset.unwrap_or(0))).collect();
         let has_joined = Arc::new(AtomicBool::new(false));
-        let is_member = options.is_member();
+        let until_ms = bounds.until_ms.unwrap_or(i64::MAX);
+        // What comes from now on is of a later time than one that has passed.
+        let ends_here = options.exit || until_ms <= now_ms();
+        let has_ends = ends_here || bounds.until_ms.is_some();
         let mut open = BTreeMap::new();
         if is_member {
             consumer.set_listener(Joined(Arc::clone(&has_joined)));
-            consumer.subscribe([options.topic.as_str()])?;
+            consumer.subscribe(topics.keys().map(String::as_str))?;
             open.extend(ends);
         } else {
             let default = if has_group { Start::Stored } else { Start::Beginning };
-            let start = options.offset.unwrap_or(default);
+            let start = bounds.from.unwrap_or(default);
             consumer.assign(start.positions(&consumer, &ends).await?)?;
-            if options.exit {
-                for (partition, end) in ends {
-                    if consumer.position(&partition).await?.offset < end {
-                        open.insert(partition, end);
-                    }
+            for (partition, end) in ends.into_iter().filter(|_| has_ends) {
+                let end = if ends_here { end } else { i64::MAX };
+                if consumer.position(&partition).await?.offset < end {
+                    open.insert(partition, end);
                 }
             }
         }
-        let out = BufWriter::new(std::io::stdout().lock());
-        let positions = BTreeMap::new();
-        Ok(Self { options, format, consumer, out, open, is_member, has_joined, printed: 0, positions })
+        Ok(Self {
+            options,
+            style,
+            consumer,
+            out: BufWriter::new(std::io::stdout().lock()),
+            has_ends,
+            open,
+            until_ms,
+            is_member,
+            has_joined,
+            printed: 0,
+            positions: BTreeMap::new(),
+        })
     }
 
     fn is_done(&self) -> bool {
         let is_at_end = if self.is_member { self.member_is_at_end() } else { self.open.is_empty() };
-        self.options.exit && is_at_end || self.options.count.is_some_and(|count| self.printed >= count)
+        self.has_ends && is_at_end || self.options.count.is_some_and(|count| self.printed >= count)
     }
 
     /// A member is at the end of what it has now; others see to the rest.
@@ -248,18 +194,15 @@ impl Reader {
     fn print(&mut self, batch: &FetchedBatch) -> Result<()> {
         let partition = batch.topic_partition();
         let end = self.open.get(partition).copied();
-        let mut position = batch.next_position();
+        let (mut position, mut is_at_end) = (batch.next_position(), false);
         for record in batch {
-            let is_behind_end = self.options.exit && end.is_none_or(|end| record.offset >= end);
-            if is_behind_end || self.options.count.is_some_and(|count| self.printed >= count) {
+            is_at_end = self.is_behind_end(end, &record);
+            if is_at_end || self.options.count.is_some_and(|count| self.printed >= count) {
                 position.offset = record.offset;
                 break;
             }
-            self.format.write(&mut self.out, partition, &record, &self.options.null)?;
+            self.style.write(&mut self.out, &Origin::of(batch), &record)?;
             self.printed += 1;
-        }
-        if !self.is_member && end.is_some_and(|end| position.offset >= end) {
-            self.open.remove(partition);
         }
         if self.is_member {
             // It goes on, for whoever, behind the last record that was printed.
@@ -269,10 +212,18 @@ impl Reader {
             }
             return Ok(self.out.flush()?);
         }
-        if !self.options.exit || end.is_some() {
+        if !self.has_ends || end.is_some() {
             self.positions.insert(partition.clone(), position);
         }
+        if self.has_ends && (is_at_end || end.is_none_or(|end| position.offset >= end)) {
+            self.open.remove(partition);
+            self.consumer.pause([partition])?;
+        }
         Ok(())
+    }
+
+    fn is_behind_end(&self, end: Option<i64>, record: &RecordRef<'_>) -> bool {
+        self.has_ends && end.is_none_or(|end| record.offset >= end) || record.timestamp_ms >= self.until_ms
     }
 
     /// Commits what was printed, once it has reached whoever reads it.
@@ -287,14 +238,44 @@ impl Reader {
     }
 }
 
-fn partitions(options: &Options, count: usize) -> Result<Vec<TopicPartition>> {
-    let all = 0..i32::try_from(count).unwrap_or(i32::MAX);
-    if let Some(missing) = options.partition.iter().find(|partition| !all.contains(partition)) {
-        let topic = &options.topic;
-        return Err(Failure::usage(format_args!(
-            "read partition {missing} of topic {topic}: it has {count} partitions, numbered from 0"
-        )));
+/// The topics that are read, each with the number of its partitions.
+async fn topics(options: &Options, properties: &Properties) -> Result<BTreeMap<String, usize>> {
+    let admin = Admin::new(ClientConfig::from_properties(properties)?)?;
+    let mut topics = BTreeMap::new();
+    for topic in &options.topics {
+        if !topic.starts_with('^') {
+            topics.insert(topic.clone(), describe_topic_with(&admin, topic).await?.partitions.len());
+            continue;
+        }
+        let pattern = Regex::new(topic)
+            .map_err(|error| Failure::usage(format_args!("read topics by the pattern {topic}: {error}")))?;
+        let all = admin.list_topics().await?.into_iter();
+        let matching = all.filter(|(name, about)| !about.is_internal && pattern.is_match(name));
+        topics.extend(matching.map(|(name, about)| (name, about.partitions.len())));
     }
-    let chosen = if options.partition.is_empty() { all.collect() } else { options.partition.clone() };
-    Ok(chosen.into_iter().map(|number| TopicPartition::new(options.topic.as_str(), number)).collect())
+    if topics.is_empty() {
+        let patterns = options.topics.join(" or ");
+        return Err(Failure::failed(format_args!("read topics by the pattern {patterns}: no topic matches")));
+    }
+    Ok(topics)
+}
+
+fn partitions(options: &Options, topics: &BTreeMap<String, usize>) -> Result<Vec<TopicPartition>> {
+    let mut partitions = Vec::new();
+    for (topic, count) in topics {
+        let all = 0..i32::try_from(*count).unwrap_or(i32::MAX);
+        if let Some(missing) = options.partition.iter().find(|partition| !all.contains(partition)) {
+            return Err(Failure::usage(format_args!(
+                "read partition {missing} of topic {topic}: it has {count} partitions, numbered from 0"
+            )));
+        }
+        let chosen = if options.partition.is_empty() { all.collect() } else { options.partition.clone() };
+        partitions.extend(chosen.into_iter().map(|number| TopicPartition::new(topic.as_str(), number)));
+    }
+    Ok(partitions)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the end of what is read is compared with the time of day")]
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -1,9 +1,9 @@
-//! `tidewater produce`: lines in, records out; the flags are kcat's.
+//! `tidewater produce`: lines or files in, records out; the flags are kcat's.
 
 mod syntax;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,19 @@ use super::common::{Connection, Failure, Result, Stop, block_on, describe_topic,
 use super::consume::format::unescape;
 
 /// What is written, and where.
+///
+/// With --set transactional.id=ID all of it is one transaction: it is committed at the end of the input, and aborted by
+/// Ctrl-C or what goes wrong.
 #[derive(Args)]
 pub(super) struct Options {
     /// The topic
     topic: String,
-    /// Read lines from this file instead of standard input; may be repeated
-    #[arg(short = 'l', long = "lines", value_name = "FILE")]
+    /// Each file is one record, instead of the lines of standard input
+    #[arg(value_name = "FILE", conflicts_with_all = ["lines", "delimiter", "key_delimiter", "property"])]
     files: Vec<PathBuf>,
+    /// Read lines from this file instead of standard input; may be repeated
+    #[arg(short, long, value_name = "FILE")]
+    lines: Vec<PathBuf>,
     /// What separates a line's key from its value; lines without it have no key
     #[arg(short = 'K', long, value_name = "DELIMITER", value_parser = unescape)]
     key_delimiter: Option<String>,
@@ -33,10 +39,10 @@ pub(super) struct Options {
     delimiter: String,
     /// How a line is read, as for kafka-console-producer: parse.key=true, key.separator=:, parse.headers=true,
     /// headers.delimiter, headers.separator, headers.key.separator, null.marker; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::admin::entry, conflicts_with_all = ["key_delimiter", "key"])]
+    #[arg(long, alias = "reader-property", value_name = "NAME=VALUE", value_parser = super::admin::entry, conflicts_with_all = ["key_delimiter", "key"])]
     property: Vec<(String, String)>,
-    /// A key for all records
-    #[arg(short, long, conflicts_with = "key_delimiter")]
+    /// A key for all records that have none of their own
+    #[arg(short, long)]
     key: Option<String>,
     /// A header for all records; may be repeated
     #[arg(short = 'H', long, value_name = "NAME=VALUE")]
@@ -45,7 +51,7 @@ pub(super) struct Options {
     #[arg(short, long)]
     partition: Option<i32>,
     /// Compress batches (compression.type)
-    #[arg(short = 'z', long, value_enum)]
+    #[arg(short = 'z', long, alias = "compression-codec", value_enum)]
     codec: Option<Codec>,
     /// Empty keys and values become null: a null value is a tombstone
     #[arg(short = 'Z', long)]
@@ -53,6 +59,9 @@ pub(super) struct Options {
     /// Stop after this many records
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
+    /// Print what is sent, too
+    #[arg(short = 'T', long)]
+    tee: bool,
     /// Do not say how much was written
     #[arg(short, long)]
     quiet: bool,
@@ -71,6 +80,7 @@ enum Codec {
 
 /// Writes what is read until its end, or until it is asked to stop: then what was read is written.
 pub(super) fn run(options: Options) -> Result<()> {
+    options.connection.check_is_no_count("written")?;
     let syntax = Syntax::new(&options).map_err(Failure::usage)?;
     let codec = options.codec.and_then(|codec| codec.to_possible_value());
     let flags = [("compression.type", codec.map(|codec| codec.get_name().to_owned()))];
@@ -83,22 +93,50 @@ pub(super) fn run(options: Options) -> Result<()> {
         let report = Arc::new(Report::default());
         let reporting = Arc::clone(&report);
         let config = ProducerConfig::from_properties(&properties)?;
+        let is_transactional = config.transactional_id.is_some();
         let producer = Producer::with_delivery_callback(config, move |batch| reporting.add(batch))?;
+        if is_transactional {
+            producer.init_transactions().await?;
+            producer.begin_transaction().await?;
+        }
         let (quiet, topic) = (options.quiet, options.topic.clone());
-        let lines =
-            Lines { options, syntax, producer: producer.clone(), report: Arc::clone(&report), sent: 0 };
-        let read = tokio::task::spawn_blocking(move || lines.send_all());
-        let read = tokio::select! {
-            read = read => read.map_err(Failure::failed)?,
-            () = stop.wait() => Ok(()),
+        let input =
+            Input { options, syntax, producer: producer.clone(), report: Arc::clone(&report), sent: 0 };
+        let read = tokio::task::spawn_blocking(move || input.send_all());
+        let (read, was_stopped) = tokio::select! {
+            read = read => (read.map_err(Failure::failed)?, false),
+            () = stop.wait() => (Ok(()), true),
         };
         producer.flush().await;
-        let written = report.written.load(Ordering::Relaxed);
+        let outcome = report.failure().map_or(read, |failed| Err(failed.into()));
+        if is_transactional {
+            end_transaction(&producer, outcome, was_stopped).await?;
+        } else {
+            outcome?;
+        }
         if !quiet {
+            let written = report.written.load(Ordering::Relaxed);
             say(format_args!("{written} records written to {topic}"));
         }
-        report.failure().map_or(read, |failed| Err(failed.into()))
+        Ok(())
     })
+}
+
+/// Commits what was read to its end, and aborts the rest.
+async fn end_transaction(producer: &Producer, outcome: Result<()>, was_stopped: bool) -> Result<()> {
+    let outcome = match outcome {
+        Ok(()) if was_stopped => {
+            Err(Failure::failed("the input was not read to its end: nothing is written"))
+        }
+        outcome => outcome,
+    };
+    if outcome.is_ok() {
+        return Ok(producer.commit_transaction().await?);
+    }
+    if let Err(error) = producer.abort_transaction().await {
+        say(format_args!("error: {error}"));
+    }
+    outcome
 }
 
 /// What became of the records.
@@ -126,8 +164,8 @@ impl Report {
     }
 }
 
-/// Reads lines and hands them to the producer.
-struct Lines {
+/// Reads and hands to the producer.
+struct Input {
     options: Options,
     syntax: Syntax,
     producer: Producer,
@@ -135,39 +173,62 @@ struct Lines {
     sent: u64,
 }
 
-impl Lines {
+impl Input {
     fn send_all(mut self) -> Result<()> {
-        if self.options.files.is_empty() {
-            return self.send("standard input", std::io::stdin().lock());
+        if !self.options.files.is_empty() {
+            return self.send_files();
         }
-        for path in self.options.files.clone() {
+        if self.options.lines.is_empty() {
+            return self.send_lines("standard input", std::io::stdin().lock());
+        }
+        for path in self.options.lines.clone() {
             let file = File::open(&path).map_err(|error| cannot_read(&path, &error))?;
-            self.send(&path.display().to_string(), BufReader::new(file))?;
+            self.send_lines(&path.display().to_string(), BufReader::new(file))?;
         }
         Ok(())
     }
 
-    fn send(&mut self, name: &str, mut lines: impl BufRead) -> Result<()> {
+    /// Each file is a record.
+    fn send_files(&mut self) -> Result<()> {
+        for path in self.options.files.clone() {
+            if self.is_enough() {
+                break;
+            }
+            let bytes = std::fs::read(&path).map_err(|error| cannot_read(&path, &error))?;
+            let value = Parsed { headers: Vec::new(), key: None, value: &bytes };
+            let sent = self.send(value);
+            sent.map_err(|error| Failure::failed(format_args!("{}: {}", path.display(), error.text)))?;
+            self.tee(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn send_lines(&mut self, name: &str, mut lines: impl BufRead) -> Result<()> {
         let mut line = Vec::new();
         for number in 1_u64.. {
-            let is_enough = self.options.count.is_some_and(|count| self.sent >= count);
-            // What was not written will not get better by writing more.
-            if is_enough || self.report.failure().is_some() {
+            if self.is_enough() {
                 break;
             }
             let read = read_record(&mut lines, self.options.delimiter.as_bytes(), &mut line);
             if !read.map_err(|error| cannot_read(Path::new(name), &error))? {
                 break;
             }
-            self.send_line(&line).map_err(|error| Failure::of_input(name, number, &error))?;
-            self.sent += 1;
+            let parsed = self.syntax.parse(&line).map_err(Failure::failed);
+            let sent = parsed.and_then(|parsed| self.send(parsed));
+            sent.map_err(|error| Failure::of_input(name, number, &error))?;
+            self.tee(&line)?;
         }
         Ok(())
     }
 
-    fn send_line(&self, line: &[u8]) -> Result<()> {
+    /// What was not written will not get better by writing more.
+    fn is_enough(&self) -> bool {
+        self.options.count.is_some_and(|count| self.sent >= count) || self.report.failure().is_some()
+    }
+
+    fn send(&mut self, parsed: Parsed<'_>) -> Result<()> {
         let options = &self.options;
-        let Parsed { mut headers, key, value } = self.syntax.parse(line).map_err(Failure::failed)?;
+        let Parsed { mut headers, key, value } = parsed;
         headers.extend(options.header.iter().map(|header| parse_header(header)));
         let key = key.or_else(|| options.key.as_deref().map(str::as_bytes));
         let kept = |bytes: &&[u8]| {
@@ -179,7 +240,19 @@ impl Lines {
             value: Some(value).filter(kept),
             ..Record::to(&options.topic).headers(&headers)
         };
-        Ok(self.producer.enqueue_blocking(record).map(drop)?)
+        self.producer.enqueue_blocking(record)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Passes on what was sent.
+    fn tee(&self, bytes: &[u8]) -> Result<()> {
+        if self.options.tee {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes)?;
+            out.write_all(self.options.delimiter.as_bytes())?;
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use super::position::OffsetAndEpoch;
 use crate::error::Result;
 use crate::protocol::limits::Limits;
 use crate::record::{RecordIter, Records};
-use crate::types::{LeaderEpoch, TopicPartition};
+use crate::types::{LeaderEpoch, TimestampType, TopicPartition};
 
 /// Records of one partition, as one batch of its log held them; owns their bytes and lends them out.
 ///
@@ -118,6 +118,13 @@ impl FetchedBatch {
     /// The position after this batch, with its leader epoch.
     pub fn next_position(&self) -> OffsetAndEpoch {
         self.next
+    }
+
+    /// What the records' timestamps say: when the application or its client made the record, or when the broker got it
+    /// (`message.timestamp.type`). `CreateTime` where there are no records.
+    pub fn timestamp_type(&self) -> TimestampType {
+        let records = self.records.as_ref();
+        records.map_or(TimestampType::CreateTime, |records| records.header().timestamp_type())
     }
 
     /// The offset after the last record that all in-sync replicas have, when this was fetched.

@@ -2,13 +2,30 @@
 
 use std::io::{self, Write};
 
-use kafka_wire::{RecordRef, TopicPartition};
+use kafka_wire::{FetchedBatch, LeaderEpoch, RecordRef, TimestampType, TopicPartition};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A parsed format.
+use super::unpack::Pack;
+use crate::cli::common::{Failure, Result};
+
+/// How records are printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) struct Style {
+    pub(super) layout: Layout,
+    /// What is printed for a null key or value.
+    pub(super) null: String,
+    /// What stands between headers.
+    pub(super) headers_separator: String,
+    /// What keys are made of, where they are not text.
+    pub(super) key: Option<Pack>,
+    /// What values are made of, where they are not text.
+    pub(super) value: Option<Pack>,
+}
+
+/// What is printed of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
     /// The pieces of a format string, in order.
     Pieces(Vec<Piece>),
     /// One object a line, with kcat's names.
@@ -23,18 +40,41 @@ pub(super) enum Piece {
     KeyLength,
     Value,
     ValueLength,
+    /// As four bytes, big endian.
+    ValueLengthBytes,
     Offset,
     Partition,
     Topic,
     Timestamp,
     Headers,
+    /// `CreateTime` or `LogAppendTime`, and the timestamp, as Kafka's console consumer shows them.
+    TypeAndTimestamp,
+    /// The leader epoch, as Kafka's console consumer shows it.
+    Epoch,
     /// As Kafka's console consumer shows them: `name:value,name:value`, or `NO_HEADERS`.
     HeadersOrNone,
 }
 
-impl Format {
-    /// Reads kcat's format string: %k %v (or %s) %o %p %t %T %h, the lengths %K and %V (or %S), %% and the
-    /// escapes of [`unescape`].
+/// What a record does not say of itself.
+pub(super) struct Origin<'a> {
+    partition: &'a TopicPartition,
+    timestamp_type: TimestampType,
+    leader_epoch: Option<LeaderEpoch>,
+}
+
+impl<'a> Origin<'a> {
+    pub(super) fn of(batch: &'a FetchedBatch) -> Self {
+        Self {
+            partition: batch.topic_partition(),
+            timestamp_type: batch.timestamp_type(),
+            leader_epoch: batch.leader_epoch(),
+        }
+    }
+}
+
+impl Layout {
+    /// Reads kcat's format string: %k %v (or %s) %o %p %t %T %h, the lengths %K and %V (or %S, or %R as four bytes),
+    /// %% and the escapes of [`unescape`].
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = unescape(text)?;
         let (mut pieces, mut plain) = (Vec::new(), String::new());
@@ -49,6 +89,7 @@ impl Format {
                 Some('K') => Piece::KeyLength,
                 Some('v' | 's') => Piece::Value,
                 Some('V' | 'S') => Piece::ValueLength,
+                Some('R') => Piece::ValueLengthBytes,
                 Some('o') => Piece::Offset,
                 Some('p') => Piece::Partition,
                 Some('t') => Piece::Topic,
@@ -60,7 +101,7 @@ impl Format {
                 }
                 other => {
                     let shown = other.map(String::from).unwrap_or_default();
-                    return Err(format!("%{shown} is not one of %k %K %v %V %s %S %o %p %t %T %h %%"));
+                    return Err(format!("%{shown} is not one of %k %K %v %V %s %S %R %o %p %t %T %h %%"));
                 }
             };
             if !plain.is_empty() {
@@ -74,98 +115,114 @@ impl Format {
         Ok(Self::Pieces(pieces))
     }
 
-    /// The value alone, or with the key before it; `end` is behind each record.
-    pub(super) fn plain(key_delimiter: Option<&str>, end: &str) -> Self {
-        let key = key_delimiter.map(|delimiter| [Piece::Key, Piece::Text(delimiter.to_owned())]);
+    /// The value, with what is asked for before it; `end` is behind each record.
+    pub(super) fn plain(key_delimiter: Option<&str>, offset_delimiter: Option<&str>, end: &str) -> Self {
+        let delimited =
+            |piece, delimiter: Option<&str>| delimiter.map(|text| [piece, Piece::Text(text.to_owned())]);
+        let before = [delimited(Piece::Key, key_delimiter), delimited(Piece::Offset, offset_delimiter)];
         let rest = [Piece::Value, Piece::Text(end.to_owned())];
-        Self::Pieces(key.into_iter().flatten().chain(rest).collect())
+        Self::Pieces(before.into_iter().flatten().flatten().chain(rest).collect())
     }
+}
 
-    /// What the properties of Kafka's console consumer ask for: `print.key=true` and the like, `key.separator` and
-    /// `line.separator`.
-    pub(super) fn of_properties(properties: &[(String, String)]) -> Result<Self, String> {
-        let (mut separator, mut end) = ("\t".to_owned(), "\n".to_owned());
-        // In the order in which they are printed; only the value is there unless it is asked away.
-        let mut parts = [
-            ("print.timestamp", false, vec![Piece::Text("CreateTime:".to_owned()), Piece::Timestamp]),
-            ("print.partition", false, vec![Piece::Text("Partition:".to_owned()), Piece::Partition]),
-            ("print.offset", false, vec![Piece::Text("Offset:".to_owned()), Piece::Offset]),
-            ("print.headers", false, vec![Piece::HeadersOrNone]),
-            ("print.key", false, vec![Piece::Key]),
-            ("print.value", true, vec![Piece::Value]),
-        ];
-        for (name, value) in properties {
-            match (name.as_str(), parts.iter_mut().find(|(part, ..)| part == name)) {
-                ("key.separator", _) => separator = unescape(value)?,
-                ("line.separator", _) => end = unescape(value)?,
-                ("null.literal", _) => {}
-                (_, Some((_, is_shown, _))) => {
-                    *is_shown =
-                        value.parse().map_err(|_| format!("{name}={value}: expected true or false"))?;
-                }
-                _ => {
-                    return Err(format!(
-                        "{name} is not one of print.timestamp, print.partition, print.offset, print.headers, \
-                         print.key, print.value, key.separator, line.separator, null.literal"
-                    ));
-                }
-            }
-        }
-        let mut pieces: Vec<Piece> = Vec::new();
-        for (.., part) in parts.into_iter().filter(|(_, is_shown, _)| *is_shown) {
-            if !pieces.is_empty() {
-                pieces.push(Piece::Text(separator.clone()));
-            }
-            pieces.extend(part);
-        }
-        pieces.push(Piece::Text(end));
-        Ok(Self::Pieces(pieces))
-    }
-
+impl Style {
     /// Prints a record.
     pub(super) fn write(
         &self,
         out: &mut impl Write,
-        partition: &TopicPartition,
+        origin: &Origin<'_>,
         record: &RecordRef<'_>,
-        null: &str,
-    ) -> io::Result<()> {
-        let pieces = match self {
-            Self::Json => {
-                serde_json::to_writer(&mut *out, &JsonRecord::new(partition, record))?;
-                return out.write_all(b"\n");
+    ) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let shown = self.unpacked(origin, record, &mut key, &mut value)?;
+        match &self.layout {
+            Layout::Json => {
+                serde_json::to_writer(&mut *out, &JsonRecord::new(origin, &shown))
+                    .map_err(io::Error::from)?;
+                out.write_all(b"\n")?;
             }
-            Self::Pieces(pieces) => pieces,
-        };
-        let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i64);
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) => out.write_all(text.as_bytes())?,
-                Piece::Key => out.write_all(record.key.unwrap_or(null.as_bytes()))?,
-                Piece::KeyLength => write!(out, "{}", length(record.key))?,
-                Piece::Value => out.write_all(record.value.unwrap_or(null.as_bytes()))?,
-                Piece::ValueLength => write!(out, "{}", length(record.value))?,
-                Piece::Offset => write!(out, "{}", record.offset)?,
-                Piece::Partition => write!(out, "{}", partition.partition)?,
-                Piece::Topic => out.write_all(partition.topic.as_bytes())?,
-                Piece::Timestamp => write!(out, "{}", record.timestamp_ms)?,
-                Piece::Headers => write_headers(out, record, "=")?,
-                Piece::HeadersOrNone if record.headers().next().is_none() => out.write_all(b"NO_HEADERS")?,
-                Piece::HeadersOrNone => write_headers(out, record, ":")?,
+            Layout::Pieces(pieces) => {
+                for piece in pieces {
+                    self.write_piece(out, piece, origin, record, &shown)?;
+                }
             }
         }
         Ok(())
     }
+
+    /// The record with its key and value as text.
+    fn unpacked<'a>(
+        &self,
+        origin: &Origin<'_>,
+        record: &RecordRef<'a>,
+        key: &'a mut Vec<u8>,
+        value: &'a mut Vec<u8>,
+    ) -> Result<RecordRef<'a>> {
+        let mut shown = *record;
+        let parts =
+            [("key", &self.key, &mut shown.key, key), ("value", &self.value, &mut shown.value, value)];
+        for (what, pack, bytes, text) in parts {
+            if let (Some(pack), Some(packed)) = (pack, *bytes) {
+                let (partition, offset) = (origin.partition, record.offset);
+                pack.unpack(packed, text).map_err(|mismatch| {
+                    Failure::failed(format_args!(
+                        "unpack the {what} at offset {offset} of {partition}: {mismatch}"
+                    ))
+                })?;
+                *bytes = Some(text);
+            }
+        }
+        Ok(shown)
+    }
+
+    /// `shown` is the record with its key and value as text.
+    fn write_piece(
+        &self,
+        out: &mut impl Write,
+        piece: &Piece,
+        origin: &Origin<'_>,
+        record: &RecordRef<'_>,
+        shown: &RecordRef<'_>,
+    ) -> io::Result<()> {
+        let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i64);
+        match piece {
+            Piece::Text(text) => out.write_all(text.as_bytes()),
+            Piece::Key => out.write_all(shown.key.unwrap_or(self.null.as_bytes())),
+            Piece::KeyLength => write!(out, "{}", length(record.key)),
+            Piece::Value => out.write_all(shown.value.unwrap_or(self.null.as_bytes())),
+            Piece::ValueLength => write!(out, "{}", length(record.value)),
+            Piece::ValueLengthBytes => out.write_all(&(length(record.value) as i32).to_be_bytes()),
+            Piece::Offset => write!(out, "{}", record.offset),
+            Piece::Partition => write!(out, "{}", origin.partition.partition),
+            Piece::Topic => out.write_all(origin.partition.topic.as_bytes()),
+            Piece::Timestamp => write!(out, "{}", record.timestamp_ms),
+            Piece::TypeAndTimestamp if record.timestamp_ms < 0 => out.write_all(b"NO_TIMESTAMP"),
+            Piece::TypeAndTimestamp => write!(out, "{:?}:{}", origin.timestamp_type, record.timestamp_ms),
+            Piece::Epoch => match origin.leader_epoch {
+                Some(epoch) => write!(out, "Epoch:{}", epoch.0),
+                None => out.write_all(b"Epoch:NOT_PRESENT"),
+            },
+            Piece::Headers => write_headers(out, record, "=", &self.headers_separator, "NULL"),
+            Piece::HeadersOrNone if record.headers().next().is_none() => out.write_all(b"NO_HEADERS"),
+            Piece::HeadersOrNone => write_headers(out, record, ":", &self.headers_separator, &self.null),
+        }
+    }
 }
 
-fn write_headers(out: &mut impl Write, record: &RecordRef<'_>, separator: &str) -> io::Result<()> {
+fn write_headers(
+    out: &mut impl Write,
+    record: &RecordRef<'_>,
+    is: &str,
+    separator: &str,
+    null: &str,
+) -> io::Result<()> {
     for (index, header) in record.headers().enumerate() {
         if index > 0 {
-            out.write_all(b",")?;
+            out.write_all(separator.as_bytes())?;
         }
         out.write_all(header.key)?;
-        out.write_all(separator.as_bytes())?;
-        out.write_all(header.value.unwrap_or(b"NULL"))?;
+        out.write_all(is.as_bytes())?;
+        out.write_all(header.value.unwrap_or(null.as_bytes()))?;
     }
     Ok(())
 }
@@ -177,6 +234,7 @@ struct JsonRecord<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
+    tstype: &'static str,
     ts: i64,
     headers: Vec<Value>,
     key: Value,
@@ -188,16 +246,21 @@ struct JsonRecord<'a> {
 }
 
 impl<'a> JsonRecord<'a> {
-    fn new(partition: &'a TopicPartition, record: &RecordRef<'_>) -> Self {
+    fn new(origin: &Origin<'a>, record: &RecordRef<'_>) -> Self {
         let (key, key_hex) = text_or_hex(record.key);
         let (payload, payload_hex) = text_or_hex(record.value);
         let lossy = |bytes: &[u8]| json!(String::from_utf8_lossy(bytes));
         let header =
             |header: kafka_wire::Header<'_>| [lossy(header.key), header.value.map_or(Value::Null, lossy)];
         Self {
-            topic: &partition.topic,
-            partition: partition.partition,
+            topic: &origin.partition.topic,
+            partition: origin.partition.partition,
             offset: record.offset,
+            tstype: match origin.timestamp_type {
+                _ if record.timestamp_ms < 0 => "unknown",
+                TimestampType::CreateTime => "create",
+                TimestampType::LogAppendTime => "logappend",
+            },
             ts: record.timestamp_ms,
             headers: record.headers().flat_map(header).collect(),
             key,
@@ -254,7 +317,7 @@ mod tests {
 
     #[test]
     fn formats_are_those_of_kcat() {
-        let parsed = Format::parse(r"%t[%p]\t100%%:%k=%s\n").unwrap();
+        let parsed = Layout::parse(r"%t[%p]\t100%%:%k=%s%R\n").unwrap();
         let text = |text: &str| Piece::Text(text.to_owned());
         let expected = [
             Piece::Topic,
@@ -264,29 +327,15 @@ mod tests {
             Piece::Key,
             text("="),
             Piece::Value,
+            Piece::ValueLengthBytes,
             text("\n"),
         ];
-        assert_eq!(parsed, Format::Pieces(expected.to_vec()));
-        assert_eq!(Format::parse("%x").unwrap_err(), "%x is not one of %k %K %v %V %s %S %o %p %t %T %h %%");
+        assert_eq!(parsed, Layout::Pieces(expected.to_vec()));
+        let unknown = Layout::parse("%x").unwrap_err();
+        assert_eq!(unknown, "%x is not one of %k %K %v %V %s %S %R %o %p %t %T %h %%");
         assert!(
-            Format::parse("%").is_err() && Format::parse(r"\q").is_err() && Format::parse(r"\x9").is_err()
+            Layout::parse("%").is_err() && Layout::parse(r"\q").is_err() && Layout::parse(r"\x9").is_err()
         );
-    }
-
-    #[test]
-    fn properties_are_those_of_kafkas_console_consumer() {
-        let of = |entries: &[(&str, &str)]| {
-            let owned: Vec<_> =
-                entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-            Format::of_properties(&owned)
-        };
-        let text = |text: &str| Piece::Text(text.to_owned());
-        assert_eq!(of(&[]), Ok(Format::Pieces(vec![Piece::Value, text("\n")])));
-        let shown = of(&[("print.key", "true"), ("print.offset", "true"), ("key.separator", "|")]);
-        let expected =
-            vec![text("Offset:"), Piece::Offset, text("|"), Piece::Key, text("|"), Piece::Value, text("\n")];
-        assert_eq!(shown, Ok(Format::Pieces(expected)));
-        assert!(of(&[("print.key", "yes")]).is_err() && of(&[("print.colour", "true")]).is_err());
     }
 
     #[test]
