@@ -62,6 +62,15 @@ pub enum MetadataRecovery {
     None,
 }
 
+/// Sizes of a connection's buffers in the operating system; `None` leaves them to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketBuffers {
+    /// `SO_SNDBUF`, in bytes.
+    pub send_bytes: Option<u32>,
+    /// `SO_RCVBUF`, in bytes.
+    pub receive_bytes: Option<u32>,
+}
+
 /// What every client needs: where the cluster is, and how patient to be with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
@@ -93,6 +102,9 @@ pub struct ClientConfig {
     /// `connections.max.idle.ms`: a connection without traffic is closed after this. Default 9 min, just
     /// under the brokers' 10.
     pub connections_max_idle: Duration,
+    /// `send.buffer.bytes` and `receive.buffer.bytes`: what the operating system buffers of a connection. Default: as
+    /// much as it finds right (Java's -1), where Java's 128 and 64 KiB hold back distant brokers.
+    pub socket_buffers: SocketBuffers,
     /// `metadata.max.age.ms`: how old metadata may be before it is asked for again. Default 5 min.
     pub metadata_max_age: Duration,
     /// `metadata.recovery.strategy`: what to do when no broker of the last metadata answers (KIP-899). Default
@@ -122,6 +134,7 @@ impl Default for ClientConfig {
             reconnect_backoff: Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) },
             retry_backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) },
             connections_max_idle: Duration::from_secs(540),
+            socket_buffers: SocketBuffers::default(),
             metadata_max_age: Duration::from_secs(300),
             metadata_recovery: MetadataRecovery::Rebootstrap,
             rebootstrap_trigger: Duration::from_secs(300),
@@ -198,6 +211,10 @@ impl ClientConfig {
                 default.connections_max_idle,
                 1000,
             )?,
+            socket_buffers: SocketBuffers {
+                send_bytes: socket_buffer(reader, "send.buffer.bytes")?,
+                receive_bytes: socket_buffer(reader, "receive.buffer.bytes")?,
+            },
             metadata_max_age: reader.millis("metadata.max.age.ms", default.metadata_max_age, 100)?,
             metadata_recovery: reader.choice(
                 "metadata.recovery.strategy",
@@ -214,4 +231,10 @@ impl ClientConfig {
                 .boolean("allow.auto.create.topics", default.allow_auto_create_topics)?,
         })
     }
+}
+
+/// Java's -1 is the operating system's own size.
+fn socket_buffer(reader: &Reader<'_>, name: &str) -> Result<Option<u32>> {
+    let size = reader.number(name, -1, -1..=1 << 30)?;
+    Ok(u32::try_from(size).ok().filter(|size| *size > 0))
 }

@@ -81,6 +81,10 @@ impl ConsumerConfig {
     pub fn from_properties(properties: &Properties) -> Result<Self> {
         let reader = Reader::new(properties);
         let default = Self::default();
+        if !reader.boolean("exclude.internal.topics", true)? {
+            let allowed = "true: no pattern means Kafka's own topics, which can be subscribed to by name";
+            return Err(reader.invalid("exclude.internal.topics", allowed));
+        }
         Ok(Self {
             client: ClientConfig::read(&reader)?,
             group_id: reader.text("group.id").filter(|id| !id.is_empty()).map(str::to_owned),

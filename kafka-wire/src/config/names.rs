@@ -18,7 +18,6 @@ pub(super) const READ: &[&str] = &[
     "client.id",
     "client.rack",
     "compression.gzip.level",
-    "compression.lz4.level",
     "compression.type",
     "compression.zstd.level",
     "connections.max.idle.ms",
@@ -27,6 +26,7 @@ pub(super) const READ: &[&str] = &[
     "enable.auto.commit",
     "enable.idempotence",
     "enable.metrics.push",
+    "exclude.internal.topics",
     "fetch.max.bytes",
     "fetch.max.wait.ms",
     "fetch.min.bytes",
@@ -53,6 +53,7 @@ pub(super) const READ: &[&str] = &[
     "partitioner.ignore.keys",
     "partitioner.rack.aware",
     "queued.max.bytes",
+    "receive.buffer.bytes",
     "reconnect.backoff.max.ms",
     "reconnect.backoff.ms",
     "request.timeout.ms",
@@ -85,11 +86,13 @@ pub(super) const READ: &[&str] = &[
     "schema.registry.bearer.auth.token",
     "schema.registry.url",
     "security.protocol",
+    "send.buffer.bytes",
     "session.timeout.ms",
     "share.acknowledgement.mode",
     "share.acquire.mode",
     "socket.connection.setup.timeout.max.ms",
     "socket.connection.setup.timeout.ms",
+    "ssl.cipher.suites",
     "ssl.enabled.protocols",
     "ssl.endpoint.identification.algorithm",
     "ssl.key.password",
@@ -103,68 +106,127 @@ pub(super) const READ: &[&str] = &[
     "ssl.truststore.password",
     "ssl.truststore.type",
     "transaction.timeout.ms",
+    "transaction.two.phase.commit.enable",
     "transactional.id",
 ];
 
 /// Refused: to go on without them would do something else than what the file says.
-pub(super) const REFUSED: &[(&str, &str)] =
-    &[("config.providers", "values with ${…} would be taken literally; put the values in")];
-
-/// Known to Java's producer, consumer or admin client of Kafka 4.3, and without a meaning here.
-pub(super) const WITHOUT_EFFECT: &[&str] = &[
-    "bootstrap.controllers",
-    "exclude.internal.topics",
-    "interceptor.classes",
-    "key.deserializer",
-    "key.serializer",
-    "metadata.max.idle.ms",
-    "metric.reporters",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metrics.sample.window.ms",
-    "receive.buffer.bytes",
-    "sasl.kerberos.kinit.cmd",
-    "sasl.kerberos.min.time.before.relogin",
-    "sasl.kerberos.service.name",
-    "sasl.kerberos.ticket.renew.jitter",
-    "sasl.kerberos.ticket.renew.window.factor",
-    "sasl.login.refresh.buffer.seconds",
-    "sasl.login.refresh.min.period.seconds",
-    "sasl.login.refresh.window.jitter",
-    "sasl.oauthbearer.assertion.algorithm",
-    "sasl.oauthbearer.assertion.claim.aud",
-    "sasl.oauthbearer.assertion.claim.exp.seconds",
-    "sasl.oauthbearer.assertion.claim.iss",
-    "sasl.oauthbearer.assertion.claim.jti.include",
-    "sasl.oauthbearer.assertion.claim.nbf.seconds",
-    "sasl.oauthbearer.assertion.claim.sub",
-    "sasl.oauthbearer.assertion.file",
-    "sasl.oauthbearer.assertion.private.key.file",
-    "sasl.oauthbearer.assertion.private.key.passphrase",
-    "sasl.oauthbearer.assertion.template.file",
-    "sasl.oauthbearer.clock.skew.seconds",
-    "sasl.oauthbearer.expected.audience",
-    "sasl.oauthbearer.expected.issuer",
-    "sasl.oauthbearer.jwks.endpoint.refresh.ms",
-    "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
-    "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
-    "sasl.oauthbearer.jwks.endpoint.url",
-    "sasl.oauthbearer.jwt.validator.class",
-    "sasl.oauthbearer.scope.claim.name",
-    "sasl.oauthbearer.sub.claim.name",
-    "security.providers",
-    "send.buffer.bytes",
-    "ssl.cipher.suites",
-    "ssl.engine.factory.class",
-    "ssl.keymanager.algorithm",
-    "ssl.protocol",
-    "ssl.provider",
-    "ssl.secure.random.implementation",
-    "ssl.trustmanager.algorithm",
-    "transaction.two.phase.commit.enable",
-    "value.deserializer",
-    "value.serializer",
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("config.providers", "values with ${…} would be taken literally; put the values in"),
+    ("sasl.oauthbearer.assertion.algorithm", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.aud", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.exp.seconds", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.iss", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.jti.include", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.nbf.seconds", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.claim.sub", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.file", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.private.key.file", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.private.key.passphrase", NO_ASSERTIONS),
+    ("sasl.oauthbearer.assertion.template.file", NO_ASSERTIONS),
 ];
+
+const NO_ASSERTIONS: &str = "the client proves itself to token endpoints by id and secret only; what gets tokens by \
+    assertions can be a TokenProvider, or write sasl.oauthbearer.token.file";
+
+/// Known to Java's producer, consumer or admin client of Kafka 4.3, and without a meaning here; each with the reason,
+/// which is logged.
+pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("bootstrap.controllers", "brokers pass on what is for the controllers: set bootstrap.servers"),
+    ("compression.lz4.level", "there is one level of LZ4 here, the fast one; zstd and gzip have levels"),
+    (
+        "interceptor.classes",
+        "classes cannot be loaded: ProducerBuilder::interceptor takes one, and a consumer is a loop of yours",
+    ),
+    ("key.deserializer", BYTES),
+    ("key.serializer", BYTES),
+    ("metadata.max.idle.ms", "topics stay known while the producer lives"),
+    ("metric.reporters", "figures go to the recorder that the application installs for the crate `metrics`"),
+    ("metrics.num.samples", TOTALS),
+    ("metrics.recording.level", "all figures are always kept, which costs nothing per record"),
+    ("metrics.sample.window.ms", TOTALS),
+    ("sasl.kerberos.kinit.cmd", NO_KERBEROS),
+    ("sasl.kerberos.min.time.before.relogin", NO_KERBEROS),
+    ("sasl.kerberos.service.name", NO_KERBEROS),
+    ("sasl.kerberos.ticket.renew.jitter", NO_KERBEROS),
+    ("sasl.kerberos.ticket.renew.window.factor", NO_KERBEROS),
+    ("sasl.login.refresh.buffer.seconds", NO_LOGIN_THREAD),
+    ("sasl.login.refresh.min.period.seconds", NO_LOGIN_THREAD),
+    ("sasl.login.refresh.window.jitter", NO_LOGIN_THREAD),
+    ("sasl.oauthbearer.clock.skew.seconds", BROKERS_JUDGE),
+    ("sasl.oauthbearer.expected.audience", BROKERS_JUDGE),
+    ("sasl.oauthbearer.expected.issuer", BROKERS_JUDGE),
+    ("sasl.oauthbearer.jwks.endpoint.refresh.ms", BROKERS_JUDGE),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", BROKERS_JUDGE),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", BROKERS_JUDGE),
+    ("sasl.oauthbearer.jwks.endpoint.url", BROKERS_JUDGE),
+    ("sasl.oauthbearer.jwt.validator.class", BROKERS_JUDGE),
+    ("sasl.oauthbearer.scope.claim.name", BROKERS_JUDGE),
+    ("sasl.oauthbearer.sub.claim.name", BROKERS_JUDGE),
+    ("security.providers", BY_RUSTLS),
+    ("ssl.engine.factory.class", BY_RUSTLS),
+    ("ssl.keymanager.algorithm", BY_RUSTLS),
+    ("ssl.protocol", BY_RUSTLS),
+    ("ssl.provider", BY_RUSTLS),
+    ("ssl.secure.random.implementation", BY_RUSTLS),
+    ("ssl.trustmanager.algorithm", BY_RUSTLS),
+    ("value.deserializer", BYTES),
+    ("value.serializer", BYTES),
+];
+
+const BROKERS_JUDGE: &str = "brokers judge tokens, the client passes them on";
+const BYTES: &str =
+    "records are bytes; with the feature `schema` those of schema registries are read and written";
+const BY_RUSTLS: &str = "TLS is done by rustls; ssl.enabled.protocols and ssl.cipher.suites choose";
+const NO_KERBEROS: &str = "Kerberos is not supported, and nothing else needs it";
+const NO_LOGIN_THREAD: &str =
+    "a token is got when a connection needs it; sasl.login.refresh.window.factor says how long it is kept";
+const TOTALS: &str = "figures are totals; rates over windows are made where they are collected";
+
+/// Names of librdkafka's, and of old clients, with Java's for the same.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("broker.address.ttl", "metadata.max.age.ms"),
+    ("compression.codec", "compression.type"),
+    ("compression.level", "compression.zstd.level"),
+    ("enable.ssl.certificate.verification", "ssl.truststore.location"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("fetch.wait.max.ms", "fetch.max.wait.ms"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("message.max.bytes", "max.request.size"),
+    ("message.send.max.retries", "retries"),
+    ("message.timeout.ms", "delivery.timeout.ms"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("metadata.request.timeout.ms", "request.timeout.ms"),
+    ("partitioner", "partitioner.class"),
+    ("queue.buffering.max.kbytes", "buffer.memory"),
+    ("queue.buffering.max.messages", "buffer.memory"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("queued.max.messages.kbytes", "queued.max.bytes"),
+    ("request.required.acks", "acks"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("sasl.oauthbearer.client.id", "sasl.oauthbearer.client.credentials.client.id"),
+    ("sasl.oauthbearer.client.secret", "sasl.oauthbearer.client.credentials.client.secret"),
+    ("socket.receive.buffer.bytes", "receive.buffer.bytes"),
+    ("socket.send.buffer.bytes", "send.buffer.bytes"),
+    ("socket.timeout.ms", "request.timeout.ms"),
+    ("ssl.ca.location", "ssl.truststore.location"),
+    ("ssl.ca.pem", "ssl.truststore.certificates"),
+    ("ssl.certificate.location", "ssl.keystore.location"),
+    ("ssl.certificate.pem", "ssl.keystore.certificate.chain"),
+    ("ssl.key.location", "ssl.keystore.location"),
+    ("ssl.key.pem", "ssl.keystore.key"),
+    ("topic.metadata.refresh.interval.ms", "metadata.max.age.ms"),
+];
+
+/// Java's name for what librdkafka calls `name`.
+pub(super) fn javas_name(name: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, javas)| *javas)
+}
+
+/// Why a property of Java's does nothing here.
+pub(super) fn why_without_effect(name: &str) -> Option<&'static str> {
+    WITHOUT_EFFECT.iter().find(|(known, _)| *known == name).map(|(_, why)| *why)
+}
 
 /// A Java class without its package: what is compared, since packages move.
 pub(super) fn short_class_name(name: &str) -> &str {
@@ -181,7 +243,7 @@ pub(super) fn is_secret(name: &str) -> bool {
 /// The known name, or one of the application's, that takes the fewest edits to reach from `name`.
 pub(super) fn nearest(name: &str, more: &[&'static str]) -> Option<&'static str> {
     READ.iter()
-        .chain(WITHOUT_EFFECT)
+        .chain(WITHOUT_EFFECT.iter().map(|(known, _)| known))
         .chain(more)
         .map(|known| (edit_distance(name, known), *known))
         .min()
@@ -229,12 +291,22 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_disjoint() {
-        let refused: Vec<&str> = REFUSED.iter().map(|(name, _)| *name).collect();
-        for table in [READ, WITHOUT_EFFECT, &refused] {
-            assert!(table.is_sorted_by(|a, b| a < b));
+        let names = |table: &[(&'static str, &str)]| table.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let tables = [READ.to_vec(), names(WITHOUT_EFFECT), names(REFUSED), names(ELSEWHERE)];
+        for (index, table) in tables.iter().enumerate() {
+            assert!(table.is_sorted_by(|a, b| a < b), "{table:?}");
+            let mut others = tables.iter().skip(index + 1).flatten();
+            assert_eq!(others.find(|name| table.contains(name)), None);
         }
-        assert!(!READ.iter().any(|name| WITHOUT_EFFECT.contains(name) || refused.contains(name)));
-        assert!(!refused.iter().any(|name| WITHOUT_EFFECT.contains(name)));
+    }
+
+    #[test]
+    fn names_of_other_clients_lead_to_names_that_are_read() {
+        for (other, javas) in ELSEWHERE {
+            assert!(READ.contains(javas), "{other}");
+        }
+        assert_eq!(javas_name("metadata.broker.list"), Some("bootstrap.servers"));
+        assert_eq!(javas_name("linger.ms"), None);
     }
 
     #[test]

@@ -25,10 +25,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        debug_assert!(
-            names::READ.contains(&name) || names::WITHOUT_EFFECT.contains(&name),
-            "{name} is in no table"
-        );
+        debug_assert!(names::READ.contains(&name), "{name} is not in the table of what is read");
         match self.prefix {
             "" => self.properties.value(name),
             prefix => self.properties.value(&format!("{prefix}{name}")),
@@ -189,11 +186,37 @@ mod tests {
             ("enable.idempotence=yes", "true, false"),
             ("compression.zstd.level=23", "-131072 to 22"),
             ("max.request.size=0", "1 to"),
+            ("send.buffer.bytes=-2", "-1 to"),
+            ("transaction.two.phase.commit.enable=true", "KIP-939"),
             ("security.protocol=TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
         ] {
             let error = ProducerConfig::from_properties(&properties(&[entry])).unwrap_err().to_string();
             assert!(error.contains(entry) && error.contains(allowed), "{error}");
         }
+    }
+
+    #[test]
+    fn what_does_nothing_here_is_taken_and_what_cannot_be_done_is_told() {
+        let usual = [
+            "receive.buffer.bytes=65536",
+            "send.buffer.bytes=-1",
+            "exclude.internal.topics=true",
+            "compression.lz4.level=9",
+            "compression.type=lz4",
+            "key.deserializer=org.apache.kafka.common.serialization.StringDeserializer",
+        ];
+        let config = ConsumerConfig::from_properties(&properties(&usual)).unwrap();
+        let sizes = config.client.socket_buffers;
+        assert_eq!((sizes.send_bytes, sizes.receive_bytes), (None, Some(65_536)));
+        let config = ProducerConfig::from_properties(&properties(&usual)).unwrap();
+        assert_eq!(config.compression_level, None);
+        let internal = properties(&["exclude.internal.topics=false"]);
+        let error = ConsumerConfig::from_properties(&internal).unwrap_err().to_string();
+        assert!(error.contains("can be subscribed to by name"), "{error}");
+        let error = Properties::new().set("sasl.oauthbearer.assertion.file", "/x").unwrap_err().to_string();
+        assert!(error.contains("sasl.oauthbearer.token.file"), "{error}");
+        let error = Properties::new().set("queue.buffering.max.ms", "5").unwrap_err().to_string();
+        assert!(error.ends_with("it is librdkafka's; Java's name, and ours, is linger.ms"), "{error}");
     }
 
     #[test]
@@ -231,10 +254,15 @@ mod tests {
             "ssl.keystore.location=/me.p12",
             "ssl.keystore.password=canary",
             "ssl.enabled.protocols=TLSv1.3",
+            "ssl.cipher.suites=TLS_AES_128_GCM_SHA256, TLS_X,",
         ];
         let tls = security(&stores).unwrap().tls.unwrap();
         assert_eq!(tls.roots, TrustedRoots::File(Store { path: "/ca.pem".into(), password: None }));
         assert_eq!(tls.versions, TlsVersions::Tls13);
+        assert_eq!(
+            tls.cipher_suites.as_deref().map(|suites| suites.join(" ")).unwrap(),
+            "TLS_AES_128_GCM_SHA256 TLS_X"
+        );
         let Some(ClientIdentity::File { store, .. }) = &tls.identity else { panic!("{tls:?}") };
         assert_eq!(store.password, Some(Secret::from("canary")));
         assert!(!format!("{tls:?}").contains("canary"));

@@ -35,8 +35,9 @@ pub struct ProducerConfig {
     pub max_request_size: usize,
     /// `compression.type`. Default none.
     pub compression: Codec,
-    /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`, of the codec in use.
-    /// Default: the codec's own.
+    /// `compression.gzip.level` (1 to 9) or `compression.zstd.level` (-131072 to 22), of the codec in use; snappy and
+    /// LZ4 have no levels here, since no LZ4 encoder without C has a second one (`compression.lz4.level` is passed over
+    /// with a warning). Default: the codec's own.
     pub compression_level: Option<i32>,
     /// `partitioner.class`: Java's `RoundRobinPartitioner`, or by default the producer's own choice, which is
     /// Java's default too. Other classes are Java's code: give a [`Partitioner`](crate::Partitioner) to
@@ -124,6 +125,10 @@ impl ProducerConfig {
             ],
         )?;
         let retries = reader.number("retries", default.retries, 0..=i32::MAX as u32)?;
+        if reader.boolean("transaction.two.phase.commit.enable", false)? {
+            let allowed = "false: two-phase commit (KIP-939) is not supported";
+            return Err(reader.invalid("transaction.two.phase.commit.enable", allowed));
+        }
         let round_robin = PartitionerClass::RoundRobin;
         let config = Self {
             client: ClientConfig::read(&reader)?,
@@ -228,7 +233,6 @@ impl ProducerConfig {
 fn compression_level(reader: &Reader<'_>, codec: Codec) -> Result<Option<i32>> {
     let levels = [
         (Codec::Gzip, "compression.gzip.level", 1..=9),
-        (Codec::Lz4, "compression.lz4.level", 1..=17),
         (Codec::Zstd, "compression.zstd.level", -131_072..=22),
     ];
     let mut chosen = None;

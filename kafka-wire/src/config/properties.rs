@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Properties by Kafka's Java names, as they were given; read by the `from_properties` of a config.
 ///
 /// A name that neither this client nor Java's knows is an error that says which one is nearest. A name
-/// that only Java's client does something with is kept and a warning is logged, once for each `Properties`.
+/// that only Java's client does something with is kept and a warning is logged that says why it does nothing here, once
+/// for each `Properties`; one that this client must not pass over is an error that says what to do instead.
 /// Values of secrets never appear in `Debug` output or in errors.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -91,16 +92,12 @@ impl Properties {
         if let Some((_, why)) = names::REFUSED.iter().find(|(refused, _)| *refused == name) {
             return Err(Error::new(ErrorKind::Unsupported, format!("property {name}: {why}")));
         }
-        if names::WITHOUT_EFFECT.contains(&name.as_str()) {
+        if let Some(why) = names::why_without_effect(&name) {
             if !self.values.contains_key(&name) {
-                tracing::warn!(name, "property has no effect in this client");
+                tracing::warn!(name, "property has no effect in this client: {why}");
             }
         } else if !self.is_read(&name) {
-            let error = Error::new(ErrorKind::Config, format!("property {name:?} is not known"));
-            return Err(match names::nearest(&name, self.more) {
-                Some(nearest) => error.with_hint(format!("did you mean {nearest}?")),
-                None => error.with_hint("the names are those of Kafka's Java clients"),
-            });
+            return Err(self.unknown(&name));
         }
         self.values.insert(name, Zeroizing::new(value));
         Ok(())
@@ -141,6 +138,17 @@ impl Properties {
     /// The value of a property.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|value| value.as_str())
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let error = Error::new(ErrorKind::Config, format!("property {name:?} is not known"));
+        match (names::javas_name(name), names::nearest(name, self.more)) {
+            (Some(javas), _) => {
+                error.with_hint(format!("it is librdkafka's; Java's name, and ours, is {javas}"))
+            }
+            (None, Some(nearest)) => error.with_hint(format!("did you mean {nearest}?")),
+            (None, None) => error.with_hint("the names are those of Kafka's Java clients"),
+        }
     }
 
     fn is_read(&self, name: &str) -> bool {

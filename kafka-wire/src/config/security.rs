@@ -30,6 +30,9 @@ pub struct TlsConfig {
     pub identity: Option<ClientIdentity>,
     /// Which versions are spoken (`ssl.enabled.protocols`). Default: both.
     pub versions: TlsVersions,
+    /// Only these suites are offered (`ssl.cipher.suites`), by their names in the standards, which are Java's; names of
+    /// suites that rustls has not are passed over. Default: all that rustls has.
+    pub cipher_suites: Option<Vec<String>>,
 }
 
 /// Versions of TLS.
@@ -148,7 +151,12 @@ impl TlsConfig {
                 "https: the host name in a broker's certificate is always checked",
             ));
         }
-        Ok(Self { roots: trusted_roots(reader)?, identity: identity(reader)?, versions: versions(reader)? })
+        Ok(Self {
+            roots: trusted_roots(reader)?,
+            identity: identity(reader)?,
+            versions: versions(reader)?,
+            cipher_suites: cipher_suites(reader),
+        })
     }
 }
 
@@ -201,6 +209,12 @@ fn versions(reader: &Reader<'_>) -> Result<TlsVersions> {
         (false, true) => Ok(TlsVersions::Tls12),
         (false, false) => Err(reader.invalid("ssl.enabled.protocols", "TLSv1.3, TLSv1.2 or both")),
     }
+}
+
+fn cipher_suites(reader: &Reader<'_>) -> Option<Vec<String>> {
+    let names = reader.text("ssl.cipher.suites")?.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 fn both(one: &str, other: &str) -> Error {

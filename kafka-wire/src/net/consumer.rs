@@ -3,7 +3,6 @@ mod group;
 mod listener;
 
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -95,12 +94,12 @@ impl Consumer {
         })
     }
 
-    /// A consumer as a `kafka.properties` file describes it.
+    /// A consumer with these properties, by Kafka's names.
     ///
     /// # Errors
-    /// `Config`, naming the property; and as [`new`](Self::new).
-    pub fn from_properties(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(ConsumerConfig::from_properties(&Properties::from_file(path)?)?)
+    /// `Config`, naming the property and what is allowed; otherwise as [`new`](Self::new).
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        Self::new(ConsumerConfig::from_properties(properties)?)
     }
 
     /// Reads exactly these partitions from now on, each from its position. What was assigned before, and

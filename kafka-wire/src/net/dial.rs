@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::config::{HostPort, Security};
+use crate::config::{HostPort, Security, SocketBuffers};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long one address is tried before the next is tried too (RFC 8305, "happy eyeballs").
@@ -23,19 +23,23 @@ const ADDRESSES_MAX: usize = 16;
 /// Opens streams as the configuration says.
 #[derive(Clone)]
 pub(super) struct Dialer {
+    buffers: SocketBuffers,
     #[cfg(feature = "tls")]
     tls: Option<std::sync::Arc<super::tls::Tls>>,
 }
 
 impl Dialer {
-    pub(super) fn new(security: &Security) -> Result<Self> {
+    pub(super) fn new(security: &Security, buffers: SocketBuffers) -> Result<Self> {
         match &security.tls {
             None => Ok(Self {
+                buffers,
                 #[cfg(feature = "tls")]
                 tls: None,
             }),
             #[cfg(feature = "tls")]
-            Some(config) => Ok(Self { tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) }),
+            Some(config) => {
+                Ok(Self { buffers, tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) })
+            }
             #[cfg(not(feature = "tls"))]
             Some(_) => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -59,7 +63,7 @@ impl Dialer {
         let late = |what: &str| late(what, timeout);
         let resolve = async { timeout_at(deadline, resolve(&address)).await };
         let addresses = resolve.await.map_err(|_| late("resolving the name"))??;
-        let connect = timeout_at(deadline, first_to_connect(addresses));
+        let connect = timeout_at(deadline, first_to_connect(addresses, self.buffers));
         let tcp = connect.await.map_err(|_| late("connecting"))?.map_err(|cause| {
             Error::new(ErrorKind::Network, "no connection")
                 .with_cause(cause)
@@ -100,7 +104,7 @@ async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>> {
 }
 
 /// Tries the addresses in turn, the next when one has failed or takes long, and keeps the first success.
-async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn first_to_connect(addresses: Vec<SocketAddr>, buffers: SocketBuffers) -> io::Result<TcpStream> {
     type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
     let mut next = addresses.into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
@@ -125,7 +129,7 @@ async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             }
             match next.next() {
                 Some(address) => {
-                    attempts.push(Box::pin(TcpStream::connect(address)));
+                    attempts.push(Box::pin(connect(address, buffers)));
                     patience.as_mut().reset(Instant::now() + NEXT_ADDRESS);
                 }
                 None if attempts.is_empty() => {
@@ -136,6 +140,22 @@ async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
         }
     })
     .await
+}
+
+async fn connect(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpStream> {
+    // Sizes are set before it connects: how large the window may grow is agreed on then.
+    socket(address.is_ipv4(), buffers)?.connect(address).await
+}
+
+fn socket(is_ipv4: bool, buffers: SocketBuffers) -> io::Result<TcpSocket> {
+    let socket = if is_ipv4 { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(bytes) = buffers.send_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = buffers.receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    Ok(socket)
 }
 
 /// A stream to a broker.
@@ -188,16 +208,35 @@ mod tests {
 
     use super::*;
 
+    const NO_SIZES: SocketBuffers = SocketBuffers { send_bytes: None, receive_bytes: None };
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(future)
+    }
+
     /// A name may have addresses that refuse before the one that works.
     #[test]
     fn the_next_address_is_tried_when_one_fails() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let works = listener.local_addr().unwrap();
         let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let stream = runtime.block_on(first_to_connect(vec![refuses, refuses, works])).unwrap();
+        let stream = run(first_to_connect(vec![refuses, refuses, works], NO_SIZES)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), works);
-        let error = runtime.block_on(first_to_connect(vec![refuses])).unwrap_err();
+        let error = run(first_to_connect(vec![refuses], NO_SIZES)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// Linux doubles what is asked for, for its own needs.
+    #[test]
+    fn buffers_are_of_the_size_that_is_asked_for() {
+        let sizes = |buffers: SocketBuffers| {
+            let socket = socket(true, buffers).unwrap();
+            (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap())
+        };
+        let (send, receive) = sizes(SocketBuffers { send_bytes: Some(20_000), receive_bytes: Some(10_000) });
+        assert!((20_000..=40_000).contains(&send), "{send}");
+        assert!((10_000..=20_000).contains(&receive), "{receive}");
+        assert!(sizes(NO_SIZES).1 > 20_000);
     }
 }

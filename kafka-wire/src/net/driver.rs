@@ -69,7 +69,7 @@ where
     F: Feed<Command = R::Command> + 'static,
 {
     let start = |cause: io::Error| Error::new(ErrorKind::Network, "start the I/O thread").with_cause(cause);
-    let dialer = Dialer::new(&config.security)?;
+    let dialer = Dialer::new(&config.security, config.socket_buffers)?;
     let logins = Logins::new(&config.security)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(start)?;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub(crate) use hyper::Method;
 
 use super::dial::{Dialer, Stream};
-use crate::config::{HostPort, Security, TlsConfig};
+use crate::config::{HostPort, Security, SocketBuffers, TlsConfig};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Larger answers are refused. 16 MiB: the largest schemas.
@@ -46,8 +46,9 @@ impl HttpClient {
     /// # Errors
     /// `Config`, when certificates or keys cannot be used.
     pub(crate) fn new(tls: &TlsConfig, connect_timeout: Duration, read_timeout: Duration) -> Result<Self> {
-        let clear = Dialer::new(&Security::default())?;
-        let encrypted = Dialer::new(&Security { tls: Some(tls.clone()), sasl: None })?;
+        let buffers = SocketBuffers::default();
+        let clear = Dialer::new(&Security::default(), buffers)?;
+        let encrypted = Dialer::new(&Security { tls: Some(tls.clone()), sasl: None }, buffers)?;
         Ok(Self { clear, encrypted, connect_timeout, read_timeout })
     }
 

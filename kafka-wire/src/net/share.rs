@@ -1,6 +1,5 @@
 use std::fmt;
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -81,12 +80,12 @@ impl ShareConsumer {
         Ok(Self { deliveries, mailbox, ledger, callback: None, limits, _driver: driver })
     }
 
-    /// A share consumer as a `kafka.properties` file describes it.
+    /// A share consumer with these properties, by Kafka's names.
     ///
     /// # Errors
-    /// `Config`, naming the property; and as [`new`](Self::new).
-    pub fn from_properties(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(ShareConsumerConfig::from_properties(&Properties::from_file(path)?)?)
+    /// `Config`, naming the property and what is allowed; otherwise as [`new`](Self::new).
+    pub fn from_properties(properties: &Properties) -> Result<Self> {
+        Self::new(ShareConsumerConfig::from_properties(properties)?)
     }
 
     /// Reads exactly these topics from now on, as a member of the group. Where a group starts in a topic is a

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, SupportedCipherSuite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -93,7 +93,11 @@ impl Tls {
 fn load(config: &TlsConfig) -> Result<Current> {
     // Before reading: what changes in between is seen next time.
     let files = stamps(config);
-    let provider = Arc::new(rustls_graviola::default_provider());
+    let mut provider = rustls_graviola::default_provider();
+    if let Some(names) = &config.cipher_suites {
+        choose_suites(&mut provider.cipher_suites, names)?;
+    }
+    let provider = Arc::new(provider);
     let versions: &[_] = match config.versions {
         TlsVersions::Both => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersions::Tls13 => &[&rustls::version::TLS13],
@@ -115,6 +119,22 @@ fn load(config: &TlsConfig) -> Result<Current> {
         }
     };
     Ok(Current { connector: TlsConnector::from(Arc::new(client)), files })
+}
+
+/// Leaves those suites that are named.
+fn choose_suites(suites: &mut Vec<SupportedCipherSuite>, names: &[String]) -> Result<()> {
+    // rustls writes TLS13_AES_…, the standard TLS_AES_….
+    let name = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+    let known: Vec<String> = suites.iter().map(name).collect();
+    suites.retain(|suite| names.contains(&name(suite)));
+    for unknown in names.iter().filter(|name| !known.contains(name)) {
+        tracing::warn!(name = unknown, "ssl.cipher.suites has a suite that this client has not");
+    }
+    if suites.is_empty() {
+        let text = format!("property ssl.cipher.suites={}: no suite that this client has", names.join(","));
+        return Err(Error::new(ErrorKind::Config, text).with_hint(format!("allowed: {}", known.join(", "))));
+    }
+    Ok(())
 }
 
 fn stamps(config: &TlsConfig) -> Vec<Stamp> {
@@ -157,4 +177,25 @@ fn check_processor() -> Result<()> {
     }
     let text = format!("TLS needs processor features that this machine lacks: {}", missing.join(", "));
     Err(Error::new(ErrorKind::Unsupported, text).with_hint("use a processor of 2015 or later, or PLAINTEXT"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_suites_that_are_named_are_offered() {
+        let choose = |names: &[&str]| {
+            let mut suites = rustls_graviola::default_provider().cipher_suites;
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            choose_suites(&mut suites, &names)
+                .map(|()| suites.iter().map(|suite| format!("{:?}", suite.suite())).collect::<Vec<_>>())
+        };
+        let both = ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_NOT_HERE"];
+        let mut chosen = choose(&both).unwrap();
+        chosen.sort();
+        assert_eq!(chosen, ["TLS13_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"]);
+        let error = choose(&["TLS_NOT_HERE"]).unwrap_err().to_string();
+        assert!(error.contains("=TLS_NOT_HERE") && error.contains("TLS_AES_256_GCM_SHA384"), "{error}");
+    }
 }
