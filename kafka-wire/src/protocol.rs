@@ -5,18 +5,22 @@
 //! copying.
 
 mod answer;
+mod api_key;
 pub mod api_versions;
 pub mod fetch;
 pub mod frame;
 pub mod guard;
 pub mod header;
 pub mod limits;
+pub mod log_dirs;
 pub mod messages;
 pub mod metadata;
 pub mod produce;
 mod reader;
 pub mod request;
 pub mod share;
+pub mod share_group_offsets;
+pub mod streams_group;
 pub mod subscription;
 pub mod versions;
 mod writer;

@@ -5,14 +5,19 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use kafka_wire::protocol::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_wire::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
-use kafka_wire::protocol::messages::{ApiKey, ResponseKind};
+use kafka_wire::protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::protocol::messages::{
+    ApiKey, BrokerId, DescribeLogDirsRequest, ListOffsetsRequest, ResponseKind, StrBytes, TopicName,
+};
 use kafka_wire::protocol::metadata::{MetadataRequest, MetadataResponse};
 use kafka_wire::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse, TopicRecords};
-use kafka_wire::protocol::request::{FrameBuilder, Request, Response};
+use kafka_wire::protocol::request::{FrameBuilder, Plain, Request, Response};
 use kafka_wire::protocol::share::{
     AcknowledgementBatch, ShareAcknowledgeRequest, ShareAcknowledgeResponse, ShareFetchRequest,
     ShareFetchResponse, ShareSession, ShareTopic,
 };
+use kafka_wire::protocol::share_group_offsets::DescribeShareGroupOffsetsRequest;
+use kafka_wire::protocol::streams_group::StreamsGroupDescribeRequest;
 use kafka_wire::{Acks, ErrorCode, Isolation, LeaderEpoch, TopicId};
 use tidewater_tests::java;
 use tidewater_tests::real_kafka::{self, Version};
@@ -93,10 +98,18 @@ fn share_fetch(epoch: i32, types: &[i8], is_strict: bool) -> ShareFetchRequest {
     }
 }
 
+fn list_offsets() -> ListOffsetsRequest {
+    let partition = ListOffsetsPartition::default().with_partition_index(3).with_timestamp(-6);
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str("orders")))
+        .with_partitions(vec![partition]);
+    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
+}
+
 /// Each request in each version that it allows: API key, version, bytes.
 fn requests() -> String {
     let metadata = |topics, allow_auto_topic_creation| MetadataRequest { topics, allow_auto_topic_creation };
-    let requests: [Box<dyn Request>; 13] = [
+    let requests: [Box<dyn Request>; 17] = [
         Box::new(ApiVersionsRequest { software_name: "tidewater-kafka", software_version: "1.2.3" }),
         Box::new(metadata(None, true)),
         Box::new(metadata(Some(vec![]), false)),
@@ -110,6 +123,13 @@ fn requests() -> String {
         Box::new(share_fetch(3, &[1, 4], true)),
         Box::new(ShareAcknowledgeRequest { session: share_session(-1), topics: share_topics(&[0, 3]) }),
         Box::new(ShareAcknowledgeRequest { session: share_session(9), topics: share_topics(&[4, 1]) }),
+        Box::new(StreamsGroupDescribeRequest {
+            group_ids: vec!["counts".into(), "joins".into()],
+            include_authorized_operations: true,
+        }),
+        Box::new(DescribeShareGroupOffsetsRequest { group_ids: vec!["workers".into(), "others".into()] }),
+        Box::new(Plain::in_versions(list_offsets(), 10..=11)),
+        Box::new(Plain::in_versions(DescribeLogDirsRequest::default().with_topics(None), 4..=5)),
     ];
     let mut lines = String::new();
     for request in requests {

@@ -4,6 +4,7 @@
 //! the jar authors today. To renew it (a new Kafka, another shape of the tables):
 //! `TIDEWATER_REGENERATE=1 cargo test -p tidewater-tests --test vectors`.
 
+mod answers;
 mod assignments;
 mod batches;
 mod hot;

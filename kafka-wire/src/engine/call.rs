@@ -103,34 +103,6 @@ pub(super) fn is_read_only(api: ApiKey) -> bool {
             | ReadShareGroupState
             | ReadShareGroupStateSummary
             | ShareGroupDescribe
+            | StreamsGroupDescribe
     )
-}
-
-/// Kafka's name of an API.
-pub(super) fn api_name(api: ApiKey) -> &'static str {
-    macro_rules! names {
-        ($($api:ident)*) => {
-            match api {
-                $(ApiKey::$api => stringify!($api),)*
-            }
-        };
-    }
-    names! {
-         AddOffsetsToTxn AddPartitionsToTxn AddRaftVoter AllocateProducerIds AlterClientQuotas AlterConfigs
-         AlterPartition AlterPartitionReassignments AlterReplicaLogDirs AlterShareGroupOffsets
-         AlterUserScramCredentials ApiVersions AssignReplicasToDirs BeginQuorumEpoch BrokerHeartbeat
-         BrokerRegistration ConsumerGroupDescribe ConsumerGroupHeartbeat ControllerRegistration CreateAcls
-         CreateDelegationToken CreatePartitions CreateTopics DeleteAcls DeleteGroups DeleteRecords
-         DeleteShareGroupOffsets DeleteShareGroupState DeleteTopics DescribeAcls DescribeClientQuotas
-         DescribeCluster DescribeConfigs DescribeDelegationToken DescribeGroups DescribeLogDirs
-         DescribeProducers DescribeQuorum DescribeShareGroupOffsets DescribeTopicPartitions
-         DescribeTransactions DescribeUserScramCredentials ElectLeaders EndQuorumEpoch EndTxn Envelope
-         ExpireDelegationToken Fetch FetchSnapshot FindCoordinator GetTelemetrySubscriptions Heartbeat
-         IncrementalAlterConfigs InitProducerId InitializeShareGroupState JoinGroup LeaveGroup
-         ListConfigResources ListGroups ListOffsets ListPartitionReassignments ListTransactions Metadata
-         OffsetCommit OffsetDelete OffsetFetch OffsetForLeaderEpoch Produce PushTelemetry ReadShareGroupState
-         ReadShareGroupStateSummary RemoveRaftVoter RenewDelegationToken SaslAuthenticate SaslHandshake
-         ShareAcknowledge ShareFetch ShareGroupDescribe ShareGroupHeartbeat SyncGroup TxnOffsetCommit
-         UnregisterBroker UpdateFeatures UpdateRaftVoter Vote WriteShareGroupState WriteTxnMarkers
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use foldhash::{HashMap, HashMapExt as _};
 
-use super::call::{Call, Lane, Target, api_name, is_read_only};
+use super::call::{Call, Lane, Target, is_read_only};
 use super::discovery::Discovery;
 use super::pool::{Endpoint, Link, Pool, SlotKey};
 use super::telemetry::Telemetry;
@@ -288,8 +288,7 @@ impl Core {
             let kind = if overdue { ErrorKind::Timeout } else { ErrorKind::Network };
             let attempted =
                 if overdue { "no answer in time" } else { "the connection ended before the answer" };
-            let mut failure =
-                Error::new(kind, attempted).with_api(api_name(lost.api)).with_cause(error.clone());
+            let mut failure = Error::new(kind, attempted).with_api(lost.api.name()).with_cause(error.clone());
             if let Endpoint::Broker(broker) = key.endpoint {
                 failure = failure.with_broker(broker);
             }
@@ -352,7 +351,7 @@ impl Core {
             let Some(call) = self.calls.remove(&token) else { continue };
             let text =
                 format!("not sent within {} ms: {}", call.timeout.as_millis(), self.obstacle(&call.target));
-            let mut error = Error::new(ErrorKind::Timeout, text).with_api(api_name(call.api));
+            let mut error = Error::new(ErrorKind::Timeout, text).with_api(call.api.name());
             if let Some(cause) = self.pool.a_refusal().or(self.connect_error.as_ref()) {
                 error = error.with_cause(cause.clone());
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::guard;
-use super::messages::{ApiKey, Decodable, Encodable, Exchange, RequestKind};
+use super::messages::{ApiKey, Decodable, Encodable, Exchange, RequestKind, crate_key};
 use super::reader::{Malformed, Reader};
 use super::request::{FrameBuilder, Request, Response, expect_api};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +111,7 @@ impl ReceivedRequest {
     pub fn decode_any(self) -> Result<RequestKind> {
         guard::check_request(self.api, self.version, &self.body)?;
         let mut body = self.body;
-        RequestKind::decode(self.api, &mut body, self.version)
+        RequestKind::decode(crate_key(self.api)?, &mut body, self.version)
             .map_err(|cause| undecodable(self.api, self.version, cause))
     }
 }

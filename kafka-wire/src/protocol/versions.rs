@@ -83,7 +83,7 @@ impl VersionTable {
 }
 
 fn name(key: i16) -> String {
-    ApiKey::try_from(key).map_or_else(|()| format!("API {key}"), |api| format!("{api:?}"))
+    ApiKey::try_from(key).map_or_else(|()| format!("API {key}"), |api| api.name().to_owned())
 }
 
 fn unreasonable(what: String) -> Error {
