@@ -1,11 +1,16 @@
-//! What [`Admin`](crate::Admin) tells and takes: all that Kafka's own `Admin` can do, but for what is listed below.
+//! What [`Admin`](crate::Admin) tells and takes: all that Kafka's own `Admin` can do with brokers up to 4.3, but for
+//! what is listed below.
 //!
-//! Absent, because the messages that are at hand lack them: describing groups of Kafka Streams (KIP-1071; they are
-//! listed and deleted, and their offsets read and set, as those of any group), the lag of share groups
-//! (DescribeShareGroupOffsets 1), whether a log directory is cordoned (DescribeLogDirs 5), adding a voter without
-//! waiting for it (AddRaftVoter 1), `earliest-pending-upload` offsets (ListOffsets 11), and asking controllers
-//! without a broker between (`bootstrap.controllers`, KIP-919). Offsets of groups are read and set in versions before
-//! 10, which name topics by name.
+//! Groups of every kind are listed and deleted, and their offsets read, set and deleted, by the same calls; only
+//! descriptions of Streams groups, and offsets of share groups, are something else than those of other groups. What
+//! Java has options for is a method of its own here (`validate_…`, `…_of`) or a setting of the handle:
+//! [`with_timeout`](crate::Admin::with_timeout),
+//! [`with_authorized_operations`](crate::Admin::with_authorized_operations).
+//!
+//! Absent, each for its reason: asking controllers without a broker between (`bootstrap.controllers`, KIP-919), since
+//! brokers pass on all that they may; adding a voter without waiting for it (AddRaftVoter 1), which controllers use
+//! that join by themselves, and Java's `Admin` does not; OffsetCommit and OffsetFetch 10, which name topics by id
+//! only: every broker that speaks them speaks 9, in which an offset needs nothing but its topic's name.
 
 // Layer 9. An operation is described by the shape of its calls (`Operation`); sending, retrying and collecting is the
 // same for all (`Batch`). The handle is `Admin` in `net`.
@@ -44,6 +49,7 @@ pub use configs::{
 pub use features::{FeatureLevels, FeatureMetadata, FeatureUpdate, UpgradeType};
 pub use groups::describe::{GroupDescription, GroupMember};
 pub use groups::share_offsets::ShareGroupOffset;
+pub use groups::streams::StreamsGroupDescription;
 pub use groups::{GroupFilter, GroupListing, GroupState, GroupType, MemberToRemove};
 pub use log_dirs::{LogDir, LogDirReplica, Replica};
 pub use partitions::{ElectionType, Reassignment};
@@ -64,6 +70,10 @@ use crate::engine::{Core, Role, Token};
 use crate::error::Result;
 use crate::metrics::{Groups, Sink};
 use crate::protocol::request::Response;
+
+pub use crate::protocol::streams_group::{
+    InternalTopic, StreamsAssignment, StreamsGroupMember, StreamsTask, Subtopology,
+};
 
 /// An operation under way.
 pub(crate) trait Job: Send {

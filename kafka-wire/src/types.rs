@@ -285,6 +285,8 @@ pub enum OffsetSpec {
     EarliestLocal,
     /// That of the last record that is in remote storage (KIP-1005, from Kafka 3.9).
     LatestTiered,
+    /// That of the first record that is to go to remote storage and is not there (KIP-1023, from Kafka 4.2).
+    EarliestPendingUpload,
 }
 
 impl OffsetSpec {
@@ -297,6 +299,7 @@ impl OffsetSpec {
             Self::MaxTimestamp => -3,
             Self::EarliestLocal => -4,
             Self::LatestTiered => -5,
+            Self::EarliestPendingUpload => -6,
         }
     }
 
@@ -307,6 +310,7 @@ impl OffsetSpec {
             Self::MaxTimestamp => 7,
             Self::EarliestLocal => 8,
             Self::LatestTiered => 9,
+            Self::EarliestPendingUpload => 11,
         }
     }
 }

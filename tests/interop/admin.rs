@@ -342,9 +342,13 @@ async fn groups(cluster: &Cluster, admin: &Admin) {
     let listed = admin.list_groups().await.expect("listed");
     let listing = listed.iter().find(|listing| listing.group_id == group).expect("the group");
     assert_eq!((listing.group_type, listing.state), (GroupType::Classic, GroupState::Empty));
-    let empty = GroupFilter { states: vec![GroupState::Empty], types: vec![GroupType::Classic] };
+    let empty = GroupFilter {
+        states: vec![GroupState::Empty],
+        types: vec![GroupType::Classic],
+        ..GroupFilter::default()
+    };
     assert!(admin.list_groups_by(empty).await.expect("listed").contains(listing));
-    let stable = GroupFilter { states: vec![GroupState::Stable], types: Vec::new() };
+    let stable = GroupFilter { states: vec![GroupState::Stable], ..GroupFilter::default() };
     assert!(!admin.list_groups_by(stable).await.expect("listed").contains(listing));
     let described = only(admin.describe_groups([group]).await).expect("described");
     assert_eq!((described.state, described.members.len()), (GroupState::Empty, 0));

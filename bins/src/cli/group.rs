@@ -99,7 +99,8 @@ pub(super) fn run(options: Options) -> Result<()> {
     block_on(async {
         match options.verb {
             Verb::List { state, types, long, common } => {
-                list(&common, GroupFilter { states: state, types }, long).await
+                let filter = GroupFilter { states: state, types, ..GroupFilter::default() };
+                list(&common, filter, long).await
             }
             Verb::Describe { groups, state, common } => {
                 let admin = common.admin()?;

@@ -78,7 +78,7 @@ enum Verb {
         /// Of which, or of which of their partitions.
         #[arg(required = true, value_name = "TOPIC[:PARTITION,…]", value_parser = TopicPartitions::parse)]
         topics: Vec<TopicPartitions>,
-        /// earliest, latest, max-timestamp, earliest-local, latest-tiered, or a time such as 2026-11-21T14:00:00
+        /// earliest, latest, max-timestamp, earliest-local, latest-tiered, earliest-pending-upload, or a time such as 2026-11-21T14:00:00
         #[arg(long, default_value = "latest", value_parser = offset_spec)]
         time: OffsetSpec,
         #[command(flatten)]
@@ -183,6 +183,7 @@ fn offset_spec(text: &str) -> Result<OffsetSpec, String> {
         "max-timestamp" => OffsetSpec::MaxTimestamp,
         "earliest-local" => OffsetSpec::EarliestLocal,
         "latest-tiered" => OffsetSpec::LatestTiered,
+        "earliest-pending-upload" => OffsetSpec::EarliestPendingUpload,
         time => OffsetSpec::Timestamp(datetime::parse_ms(time)?),
     })
 }

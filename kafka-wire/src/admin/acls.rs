@@ -1,5 +1,6 @@
 //! Access control lists: who may do what to what, from where.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -94,6 +95,12 @@ numbered! {
         /// Take part in two-phase commit (KIP-939).
         TwoPhaseCommit = 15 "TWO_PHASE_COMMIT",
     }
+}
+
+/// The operations that an answer names by bits; `None` where it was not asked for them.
+pub(super) fn operations(bits: i32) -> Option<BTreeSet<AclOperation>> {
+    let is_set = |operation: &AclOperation| bits >> operation.to_wire() & 1 == 1;
+    (bits != i32::MIN).then(|| AclOperation::ALL.iter().copied().filter(is_set).collect())
 }
 
 numbered! {

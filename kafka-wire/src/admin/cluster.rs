@@ -1,9 +1,11 @@
 //! The cluster as a whole: its brokers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acls::{self, AclOperation};
 use super::wire::{one, outcome};
 use super::{Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::{Broker, Cluster};
@@ -29,6 +31,9 @@ pub struct ClusterDescription {
     pub brokers: Vec<Broker>,
     /// The brokers that are registered and not up, by id (KIP-1073, told from Kafka 4.0).
     pub fenced_brokers: Vec<Broker>,
+    /// What this client may do with the cluster (from Kafka 2.8); `None` unless
+    /// [asked for](crate::Admin::with_authorized_operations).
+    pub authorized_operations: Option<BTreeSet<AclOperation>>,
 }
 
 /// The key of an operation on the cluster as a whole.
@@ -76,13 +81,17 @@ impl Operation for DescribeByMetadata {
             controller: answer.controller,
             brokers,
             fenced_brokers: Vec::new(),
+            authorized_operations: None,
         };
         Ok(one(items, Ok(description)))
     }
 }
 
 /// By DescribeCluster (KIP-700), which also tells of brokers that are down.
-pub(crate) struct DescribeCluster;
+pub(crate) struct DescribeCluster {
+    /// Whether to say what this client may do with it.
+    pub(crate) authorized_operations: bool,
+}
 
 impl Operation for DescribeCluster {
     type Key = Whole;
@@ -95,8 +104,10 @@ impl Operation for DescribeCluster {
     }
 
     fn request(&self, _: &[(Whole, ())], _: Duration) -> Box<dyn Request> {
-        Box::new(ByVersion::new(0..=2, |version| {
-            DescribeClusterRequest::default().with_include_fenced_brokers(version >= 2)
+        let request = DescribeClusterRequest::default()
+            .with_include_cluster_authorized_operations(self.authorized_operations);
+        Box::new(ByVersion::new(0..=2, move |version| {
+            request.clone().with_include_fenced_brokers(version >= 2)
         }))
     }
 
@@ -120,6 +131,7 @@ impl Operation for DescribeCluster {
             controller: (answer.controller_id.0 >= 0).then_some(BrokerId(answer.controller_id.0)),
             brokers,
             fenced_brokers,
+            authorized_operations: acls::operations(answer.cluster_authorized_operations),
         };
         Ok(one(items, outcome(answer.error_code, answer.error_message, description)))
     }

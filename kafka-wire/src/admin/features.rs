@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cluster::Whole;
 use super::names::numbered;
-use super::wire::{all, millis, one, outcome, refusal, text};
+use super::wire::{all, broker, millis, one, outcome, refusal, text};
 use super::{Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::protocol::api_versions::{ApiVersionsRequest, ApiVersionsResponse, Feature};
 use crate::protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
 use crate::protocol::request::{Plain, Request, Response};
+use crate::types::BrokerId;
 
 /// A range of a feature's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,10 @@ pub struct FeatureMetadata {
     pub supported: BTreeMap<String, FeatureLevels>,
 }
 
-pub(crate) struct DescribeFeatures;
+pub(crate) struct DescribeFeatures {
+    /// Who is asked; anybody with `None`.
+    pub(crate) broker: Option<BrokerId>,
+}
 
 impl Operation for DescribeFeatures {
     type Key = Whole;
@@ -44,7 +48,7 @@ impl Operation for DescribeFeatures {
     const ATTEMPT: &'static str = "describe the features of";
 
     fn target(&self, _: &Whole, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(Target::Any)
+        Ok(self.broker.map_or(Target::Any, broker))
     }
 
     fn request(&self, _: &[(Whole, ())], _: Duration) -> Box<dyn Request> {

@@ -3,6 +3,7 @@
 pub(crate) mod describe;
 pub(crate) mod offsets;
 pub(crate) mod share_offsets;
+pub(crate) mod streams;
 
 use std::fmt;
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub struct GroupFilter {
     pub states: Vec<GroupState>,
     /// Of these types (from Kafka 3.8).
     pub types: Vec<GroupType>,
+    /// For this purpose, as in [`GroupListing::protocol_type`]; sorted out here.
+    pub protocol_types: Vec<String>,
 }
 
 pub(crate) struct ListGroups {
@@ -93,7 +96,7 @@ impl Operation for ListGroups {
     }
 
     fn request(&self, _: &[(BrokerId, ())], _: Duration) -> Box<dyn Request> {
-        let GroupFilter { states, types } = &self.filter;
+        let GroupFilter { states, types, protocol_types: _ } = &self.filter;
         let from = if !types.is_empty() {
             5
         } else if !states.is_empty() {
@@ -109,7 +112,10 @@ impl Operation for ListGroups {
 
     fn read(&self, items: &[(BrokerId, ())], response: Response) -> Result<Outcomes<BrokerId, Self::Output>> {
         let answer = response.decode::<ListGroupsRequest>()?;
-        let groups = answer.groups.into_iter().map(|group| GroupListing {
+        let wanted = &self.filter.protocol_types;
+        let is_wanted = |protocol: &str| wanted.is_empty() || wanted.iter().any(|it| it == protocol);
+        let groups = answer.groups.into_iter().filter(|group| is_wanted(&group.protocol_type));
+        let groups = groups.map(|group| GroupListing {
             group_id: group.group_id.to_string(),
             group_type: match group.group_type.as_str() {
                 "" => GroupType::Classic,

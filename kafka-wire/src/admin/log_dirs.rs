@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::{all, broker, flatten, known, numbers_by_topic, one, outcome, refusal, text, topic_name};
-use super::{Operation, Outcomes, Unknown};
+use super::wire::{all, broker, flatten, numbers_by_topic, one, outcome, text, topic_name};
+use super::{Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::{ErrorCode, Result};
+use crate::protocol::log_dirs::{DescribedLogDir, DescribedReplica, decode_log_dirs};
 use crate::protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
 };
 use crate::protocol::messages::describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest};
-use crate::protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
 use crate::protocol::request::{Plain, Request, Response};
 use crate::types::{BrokerId, TopicPartition};
 
@@ -49,6 +50,8 @@ pub struct LogDir {
     pub total_bytes: Option<i64>,
     /// What is free of it, from Kafka 3.3.
     pub usable_bytes: Option<i64>,
+    /// Whether it gets no new partitions (`cordoned.log.dirs`, KIP-1066, from Kafka 4.3).
+    pub is_cordoned: bool,
     /// What is in it. A replica that is being moved is in two folders.
     pub replicas: BTreeMap<TopicPartition, LogDirReplica>,
 }
@@ -66,23 +69,24 @@ pub struct LogDirReplica {
 }
 
 impl LogDir {
-    fn read(result: DescribeLogDirsResult) -> (String, Self) {
-        let replicas =
-            flatten(result.topics.into_iter().map(|topic| (topic.name, topic.partitions)), |replica| {
-                let described = LogDirReplica {
-                    size_bytes: replica.partition_size,
-                    offset_lag: replica.offset_lag,
-                    is_future: replica.is_future_key,
-                };
-                (replica.partition_index, described)
-            });
-        let described = Self {
-            error: ErrorCode::from_wire(result.error_code),
-            total_bytes: known(result.total_bytes),
-            usable_bytes: known(result.usable_bytes),
-            replicas: replicas.into_iter().collect(),
+    fn read(described: DescribedLogDir) -> (String, Self) {
+        let mut replicas = BTreeMap::new();
+        for (topic, partitions) in described.topics {
+            let topic: Arc<str> = Arc::from(topic.as_str());
+            replicas.extend(partitions.into_iter().map(|replica| {
+                let DescribedReplica { partition, size_bytes, offset_lag, is_future } = replica;
+                let at = TopicPartition::new(Arc::clone(&topic), partition);
+                (at, LogDirReplica { size_bytes, offset_lag, is_future })
+            }));
+        }
+        let log_dir = Self {
+            error: described.error,
+            total_bytes: described.total_bytes,
+            usable_bytes: described.usable_bytes,
+            is_cordoned: described.is_cordoned,
+            replicas,
         };
-        (result.log_dir.to_string(), described)
+        (described.path.to_string(), log_dir)
     }
 }
 
@@ -109,13 +113,14 @@ impl Operation for DescribeLogDirs {
             });
             topics.collect()
         });
-        Box::new(Plain::new(DescribeLogDirsRequest::default().with_topics(topics)))
+        Box::new(Plain::in_versions(DescribeLogDirsRequest::default().with_topics(topics), 1..=5))
     }
 
     fn read(&self, items: &[(BrokerId, ())], response: Response) -> Result<Outcomes<BrokerId, Self::Output>> {
-        let answer = response.decode::<DescribeLogDirsRequest>()?;
-        let folders = answer.results.into_iter().map(LogDir::read).collect();
-        Ok(one(items, refusal(answer.error_code, None).map_or(Ok(folders), Err)))
+        let (error, folders) = decode_log_dirs(&response)?;
+        let folders = folders.into_iter().map(LogDir::read).collect();
+        let refused = error.map(|code| Err(Refusal { code, message: None }));
+        Ok(one(items, refused.unwrap_or(Ok(folders))))
     }
 }
 

@@ -35,7 +35,10 @@ pub struct Reassignment {
 }
 
 /// Moves replicas, or with `None` takes a move back.
-pub(crate) struct AlterReassignments;
+pub(crate) struct AlterReassignments {
+    /// Whether a partition may have more or fewer replicas than before.
+    pub(crate) allow_replication_factor_change: bool,
+}
 
 impl Operation for AlterReassignments {
     type Key = TopicPartition;
@@ -56,8 +59,13 @@ impl Operation for AlterReassignments {
             });
             ReassignableTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
         });
-        let request = AlterPartitionReassignmentsRequest::default().with_topics(topics.collect());
-        Box::new(Plain::new(request.with_timeout_ms(millis(timeout))))
+        let allow = self.allow_replication_factor_change;
+        let request = AlterPartitionReassignmentsRequest::default()
+            .with_topics(topics.collect())
+            .with_allow_replication_factor_change(allow)
+            .with_timeout_ms(millis(timeout));
+        // Version 1 (KIP-860) can forbid it.
+        Box::new(Plain::in_versions(request, if allow { 0 } else { 1 }..=1))
     }
 
     fn read(

@@ -46,7 +46,7 @@ impl Operation for ListOffsets {
             .with_isolation_level(i8::from(self.isolation == Isolation::ReadCommitted))
             .with_topics(topics.collect());
         let from = items.iter().map(|(_, spec)| spec.first_version()).max().unwrap_or(2);
-        Box::new(ByVersion::new(from..=10, move |version| {
+        Box::new(ByVersion::new(from..=11, move |version| {
             // How long the leader may wait for remote storage.
             let timeout = if version >= 10 { millis(timeout) } else { 0 };
             request.clone().with_timeout_ms(timeout)

@@ -39,6 +39,8 @@ pub struct Admin {
     mailbox: Mailbox<Command>,
     /// How long a call may take.
     timeout: Duration,
+    /// Whether descriptions are to say what this client may do.
+    authorized_operations: bool,
     _driver: Arc<DriverHandle>,
 }
 
@@ -52,7 +54,12 @@ impl Admin {
         let signal = Arc::new(Signal::default());
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
         let driver = spawn("kafka-admin", &config, AdminRole::new(), feed, signal)?;
-        Ok(Self { mailbox, timeout: config.default_api_timeout, _driver: Arc::new(driver) })
+        Ok(Self {
+            mailbox,
+            timeout: config.default_api_timeout,
+            authorized_operations: false,
+            _driver: Arc::new(driver),
+        })
     }
 
     /// An admin client by Java property names.
@@ -67,6 +74,13 @@ impl Admin {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
+    }
+
+    /// The same client, which of topics, groups and the cluster also describes what it may do with them (KIP-430);
+    /// that costs the brokers a question to their authorizer for each operation.
+    #[must_use]
+    pub fn with_authorized_operations(&self) -> Self {
+        Self { authorized_operations: true, ..self.clone() }
     }
 
     async fn run<O: Operation>(

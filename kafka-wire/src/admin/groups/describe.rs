@@ -1,10 +1,12 @@
-//! A group as its coordinator describes it: classic, consumer and share groups alike.
+//! A group as its coordinator describes it: classic, consumer and share groups alike. `streams` has those of Kafka
+//! Streams, whose members have tasks instead of partitions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GroupState, GroupType};
+use crate::admin::acls::{self, AclOperation};
 use crate::admin::wire::{group_coordinator, outcome, text};
 use crate::admin::{Operation, Outcome, Outcomes, Refusal, Unknown};
 use crate::cluster::Cluster;
@@ -16,7 +18,7 @@ use crate::protocol::messages::share_group_describe_response as share;
 use crate::protocol::messages::{
     ConsumerGroupDescribeRequest, DescribeGroupsRequest, GroupId, ShareGroupDescribeRequest, StrBytes,
 };
-use crate::protocol::request::{Plain, Request, Response};
+use crate::protocol::request::{ByVersion, Plain, Request, Response};
 use crate::protocol::subscription::{AssignmentData, SubscriptionData};
 use crate::types::TopicPartition;
 
@@ -40,6 +42,9 @@ pub struct GroupDescription {
     pub assignment_epoch: Option<i32>,
     /// Its members.
     pub members: Vec<GroupMember>,
+    /// What this client may do with it; `None` unless
+    /// [asked for](crate::Admin::with_authorized_operations).
+    pub authorized_operations: Option<BTreeSet<AclOperation>>,
 }
 
 /// A member of a group.
@@ -68,21 +73,45 @@ pub struct GroupMember {
     pub target_assignment: Option<BTreeSet<TopicPartition>>,
 }
 
-/// There is no group of this id and type.
-fn absent<T>() -> Outcome<T> {
-    Err(Refusal { code: ErrorCode::GROUP_ID_NOT_FOUND, message: None })
+/// Asks about groups, and with `true` about what this client may do with them.
+type Ask = fn(&[(String, ())], bool) -> Box<dyn Request>;
+
+/// Describes groups of one type. A coordinator says of a group of another type that there is none.
+pub(crate) struct DescribeGroups<T> {
+    /// Whether to say what this client may do with each.
+    authorized_operations: bool,
+    request: Ask,
+    read: fn(Response) -> Result<Outcomes<String, T>>,
 }
 
-fn ids(items: &[(String, ())]) -> Vec<GroupId> {
-    items.iter().map(|(group, ())| GroupId(text(group))).collect()
+impl DescribeGroups<GroupDescription> {
+    pub(crate) fn classic(authorized_operations: bool) -> Self {
+        Self { authorized_operations, request: ask_classic, read: read_classic }
+    }
+
+    pub(crate) fn consumer(authorized_operations: bool) -> Self {
+        Self { authorized_operations, request: ask_consumer, read: read_consumer }
+    }
+
+    pub(crate) fn share(authorized_operations: bool) -> Self {
+        Self { authorized_operations, request: ask_share, read: read_share }
+    }
 }
 
-pub(crate) struct DescribeClassicGroups;
+impl<T> DescribeGroups<T> {
+    pub(super) fn new(
+        authorized_operations: bool,
+        request: Ask,
+        read: fn(Response) -> Result<Outcomes<String, T>>,
+    ) -> Self {
+        Self { authorized_operations, request, read }
+    }
+}
 
-impl Operation for DescribeClassicGroups {
+impl<T: Send + 'static> Operation for DescribeGroups<T> {
     type Key = String;
     type Item = ();
-    type Output = GroupDescription;
+    type Output = T;
     const ATTEMPT: &'static str = "describe group";
 
     fn target(&self, key: &String, _: &Cluster) -> Result<Target, Unknown> {
@@ -90,21 +119,47 @@ impl Operation for DescribeClassicGroups {
     }
 
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        Box::new(Plain::new(DescribeGroupsRequest::default().with_groups(ids(items))))
+        (self.request)(items, self.authorized_operations)
     }
 
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, GroupDescription>> {
-        let answer = response.decode::<DescribeGroupsRequest>()?;
-        Ok(answer.groups.into_iter().map(read_classic).collect())
+    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, T>> {
+        (self.read)(response)
     }
 }
 
-fn read_classic(group: classic::DescribedGroup) -> (String, Outcome<GroupDescription>) {
+fn ids(items: &[(String, ())]) -> Vec<GroupId> {
+    items.iter().map(|(group, ())| GroupId(text(group))).collect()
+}
+
+fn ask_classic(items: &[(String, ())], authorized_operations: bool) -> Box<dyn Request> {
+    let request = DescribeGroupsRequest::default().with_groups(ids(items));
+    // Rights are told from version 3, and a group that is not there by an error from 6.
+    Box::new(ByVersion::new(0..=6, move |version| {
+        request.clone().with_include_authorized_operations(authorized_operations && version >= 3)
+    }))
+}
+
+fn ask_consumer(items: &[(String, ())], authorized_operations: bool) -> Box<dyn Request> {
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(ids(items));
+    Box::new(Plain::new(request.with_include_authorized_operations(authorized_operations)))
+}
+
+fn ask_share(items: &[(String, ())], authorized_operations: bool) -> Box<dyn Request> {
+    let request = ShareGroupDescribeRequest::default().with_group_ids(ids(items));
+    Box::new(Plain::new(request.with_include_authorized_operations(authorized_operations)))
+}
+
+fn read_classic(response: Response) -> Result<Outcomes<String, GroupDescription>> {
+    let answer = response.decode::<DescribeGroupsRequest>()?;
+    Ok(answer.groups.into_iter().map(read_classic_group).collect())
+}
+
+fn read_classic_group(group: classic::DescribedGroup) -> (String, Outcome<GroupDescription>) {
     let group_id = group.group_id.to_string();
     let state = GroupState::from_wire(&group.group_state);
     if state == GroupState::Dead && group.error_code == 0 {
         // How a group that does not exist was described before Kafka 4.0.
-        return (group_id, absent());
+        return (group_id, Err(Refusal { code: ErrorCode::GROUP_ID_NOT_FOUND, message: None }));
     }
     let is_consumer = matches!(group.protocol_type.as_str(), "" | "consumer");
     let members = group.members.into_iter().map(|member| read_classic_member(member, is_consumer));
@@ -117,6 +172,7 @@ fn read_classic(group: classic::DescribedGroup) -> (String, Outcome<GroupDescrip
         epoch: None,
         assignment_epoch: None,
         members: members.collect(),
+        authorized_operations: acls::operations(group.authorized_operations),
     };
     (group_id, outcome(group.error_code, group.error_message, description))
 }
@@ -148,41 +204,37 @@ fn read_classic_member(member: classic::DescribedGroupMember, is_consumer: bool)
     described
 }
 
-/// Groups of the consumer protocol (KIP-848).
-pub(crate) struct DescribeConsumerGroups;
-
-impl Operation for DescribeConsumerGroups {
-    type Key = String;
-    type Item = ();
-    type Output = GroupDescription;
-    const ATTEMPT: &'static str = "describe group";
-
-    fn target(&self, key: &String, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(group_coordinator(key))
-    }
-
-    fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        Box::new(Plain::new(ConsumerGroupDescribeRequest::default().with_group_ids(ids(items))))
-    }
-
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, GroupDescription>> {
-        let answer = response.decode::<ConsumerGroupDescribeRequest>()?;
-        let outcomes = answer.groups.into_iter().map(|group| {
+/// The groups of an answer about consumer groups (KIP-848) or share groups (KIP-932), which say the same of a group,
+/// and not quite of its members.
+macro_rules! groups_of {
+    ($answer:expr, $group_type:expr, $protocol_type:literal, $read_member:path) => {{
+        let outcomes = $answer.groups.into_iter().map(|group| {
             let group_id = group.group_id.to_string();
             let description = GroupDescription {
                 group_id: group_id.clone(),
-                group_type: GroupType::Consumer,
+                group_type: $group_type,
                 state: GroupState::from_wire(&group.group_state),
-                protocol_type: "consumer".to_owned(),
+                protocol_type: $protocol_type.to_owned(),
                 assignor: group.assignor_name.to_string(),
                 epoch: Some(group.group_epoch),
                 assignment_epoch: Some(group.assignment_epoch),
-                members: group.members.into_iter().map(read_consumer_member).collect(),
+                members: group.members.into_iter().map($read_member).collect(),
+                authorized_operations: acls::operations(group.authorized_operations),
             };
             (group_id, outcome(group.error_code, group.error_message, description))
         });
         Ok(outcomes.collect())
-    }
+    }};
+}
+
+fn read_consumer(response: Response) -> Result<Outcomes<String, GroupDescription>> {
+    let answer = response.decode::<ConsumerGroupDescribeRequest>()?;
+    groups_of!(answer, GroupType::Consumer, "consumer", read_consumer_member)
+}
+
+fn read_share(response: Response) -> Result<Outcomes<String, GroupDescription>> {
+    let answer = response.decode::<ShareGroupDescribeRequest>()?;
+    groups_of!(answer, GroupType::Share, "share", read_share_member)
 }
 
 fn read_consumer_member(member: consumer::Member) -> GroupMember {
@@ -207,48 +259,6 @@ fn read_consumer_member(member: consumer::Member) -> GroupMember {
     }
 }
 
-fn partitions(topic: &StrBytes, numbers: Vec<i32>) -> impl Iterator<Item = TopicPartition> + use<> {
-    let topic: Arc<str> = Arc::from(topic.as_str());
-    numbers.into_iter().map(move |number| TopicPartition::new(Arc::clone(&topic), number))
-}
-
-/// Share groups (KIP-932, from Kafka 4.1).
-pub(crate) struct DescribeShareGroups;
-
-impl Operation for DescribeShareGroups {
-    type Key = String;
-    type Item = ();
-    type Output = GroupDescription;
-    const ATTEMPT: &'static str = "describe group";
-
-    fn target(&self, key: &String, _: &Cluster) -> Result<Target, Unknown> {
-        Ok(group_coordinator(key))
-    }
-
-    fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        Box::new(Plain::new(ShareGroupDescribeRequest::default().with_group_ids(ids(items))))
-    }
-
-    fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, GroupDescription>> {
-        let answer = response.decode::<ShareGroupDescribeRequest>()?;
-        let outcomes = answer.groups.into_iter().map(|group| {
-            let group_id = group.group_id.to_string();
-            let description = GroupDescription {
-                group_id: group_id.clone(),
-                group_type: GroupType::Share,
-                state: GroupState::from_wire(&group.group_state),
-                protocol_type: "share".to_owned(),
-                assignor: group.assignor_name.to_string(),
-                epoch: Some(group.group_epoch),
-                assignment_epoch: Some(group.assignment_epoch),
-                members: group.members.into_iter().map(read_share_member).collect(),
-            };
-            (group_id, outcome(group.error_code, group.error_message, description))
-        });
-        Ok(outcomes.collect())
-    }
-}
-
 fn read_share_member(member: share::Member) -> GroupMember {
     let topics = member.assignment.topic_partitions.into_iter();
     GroupMember {
@@ -263,4 +273,9 @@ fn read_share_member(member: share::Member) -> GroupMember {
         assignment: topics.flat_map(|topic| partitions(&topic.topic_name, topic.partitions)).collect(),
         target_assignment: None,
     }
+}
+
+fn partitions(topic: &StrBytes, numbers: Vec<i32>) -> impl Iterator<Item = TopicPartition> + use<> {
+    let topic: Arc<str> = Arc::from(topic.as_str());
+    numbers.into_iter().map(move |number| TopicPartition::new(Arc::clone(&topic), number))
 }

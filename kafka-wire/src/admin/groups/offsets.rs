@@ -25,7 +25,10 @@ use crate::protocol::request::{ByVersion, Plain, Request, Response};
 use crate::types::{CommittedOffset, LeaderEpoch, TopicPartition};
 
 /// The offsets that groups have committed, of all partitions.
-pub(crate) struct ListCommittedOffsets;
+pub(crate) struct ListCommittedOffsets {
+    /// Whether offsets of a transaction that is being committed are waited for (KIP-447, from Kafka 2.5).
+    pub(crate) require_stable: bool,
+}
 
 impl Operation for ListCommittedOffsets {
     type Key = String;
@@ -40,10 +43,10 @@ impl Operation for ListCommittedOffsets {
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
         // One group has a coordinator of its own as target: there is exactly one item.
         let group = GroupId(items.first().map(|(group, ())| text(group)).unwrap_or_default());
+        let require_stable = self.require_stable;
         // From version 8 several groups are asked about, in another field.
         Box::new(ByVersion::new(2..=9, move |version| {
-            // Offsets of a transaction that is being committed are waited for (KIP-447).
-            let request = OffsetFetchRequest::default().with_require_stable(version >= 7);
+            let request = OffsetFetchRequest::default().with_require_stable(require_stable && version >= 7);
             if version >= 8 {
                 let group = OffsetFetchRequestGroup::default().with_group_id(group.clone()).with_topics(None);
                 request.with_groups(vec![group])

@@ -1,26 +1,23 @@
 //! Where share groups begin to read (KIP-932): list, set, delete.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::wire::{
-    all, by_topic, flatten, group_coordinator, known, outcome, refusal, text, topic_name,
-};
-use crate::admin::{Operation, Outcome, Outcomes, Unknown};
+use crate::admin::wire::{all, by_topic, flatten, group_coordinator, outcome, refusal, text, topic_name};
+use crate::admin::{Operation, Outcome, Outcomes, Refusal, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
-use crate::protocol::messages::GroupId;
 use crate::protocol::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
 };
 use crate::protocol::messages::delete_share_group_offsets_request::{
     DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequestTopic,
 };
-use crate::protocol::messages::describe_share_group_offsets_request::{
-    DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequestGroup,
-};
+use crate::protocol::messages::{GroupId, StrBytes};
 use crate::protocol::request::{Plain, Request, Response};
+use crate::protocol::share_group_offsets::{self, DescribeShareGroupOffsetsRequest, ShareGroupOffsets};
 use crate::types::{LeaderEpoch, TopicPartition};
 
 /// Where a share group begins to read a partition.
@@ -31,6 +28,8 @@ pub struct ShareGroupOffset {
     pub start_offset: i64,
     /// The leader epoch that it was written in, where known.
     pub leader_epoch: Option<LeaderEpoch>,
+    /// How many records the group is not done with (from Kafka 4.2), where that is known.
+    pub lag: Option<i64>,
 }
 
 /// Where share groups begin to read, of all their partitions.
@@ -47,38 +46,37 @@ impl Operation for ListShareGroupOffsets {
     }
 
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        let groups = items.iter().map(|(group, ())| {
-            DescribeShareGroupOffsetsRequestGroup::default()
-                .with_group_id(GroupId(text(group)))
-                .with_topics(None)
-        });
-        Box::new(Plain::new(DescribeShareGroupOffsetsRequest::default().with_groups(groups.collect())))
+        let group_ids = items.iter().map(|(group, ())| group.clone()).collect();
+        Box::new(DescribeShareGroupOffsetsRequest { group_ids })
     }
 
     fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, Self::Output>> {
-        let answer = response.decode::<DescribeShareGroupOffsetsRequest>()?;
-        let outcomes = answer.groups.into_iter().map(|group| {
-            let topics = group.topics.into_iter().map(|topic| (topic.topic_name, topic.partitions));
-            let found = flatten(topics, |at| {
-                let offset = known(at.start_offset).map(|start_offset| ShareGroupOffset {
-                    start_offset,
-                    leader_epoch: LeaderEpoch::from_wire(at.leader_epoch),
-                });
-                (at.partition_index, outcome(at.error_code, at.error_message, offset))
-            });
-            let offsets: Outcome<Vec<_>> = found
-                .into_iter()
-                .filter_map(|(partition, outcome)| match outcome {
-                    Ok(offset) => offset.map(|offset| Ok((partition, offset))),
-                    Err(refusal) => Some(Err(refusal)),
-                })
-                .collect();
-            let offsets = offsets.map(|offsets| offsets.into_iter().collect());
-            let refused = refusal(group.error_code, group.error_message);
-            (group.group_id.to_string(), refused.map_or(offsets, Err))
-        });
-        Ok(outcomes.collect())
+        let groups = share_group_offsets::decode_offsets(&response)?.into_iter();
+        Ok(groups.map(|group| (group.group_id.to_string(), collect(group))).collect())
     }
+}
+
+/// The offsets that there are, or the first refusal: a list that may lack some would mislead.
+fn collect(group: ShareGroupOffsets) -> Outcome<BTreeMap<TopicPartition, ShareGroupOffset>> {
+    let refused =
+        |code, message: Option<StrBytes>| Refusal { code, message: message.map(|text| text.to_string()) };
+    if let Some(code) = group.error {
+        return Err(refused(code, group.error_message));
+    }
+    let mut offsets = BTreeMap::new();
+    for (topic, partitions) in group.topics {
+        let topic: Arc<str> = Arc::from(topic.as_str());
+        for partition in partitions {
+            if let Some(code) = partition.error {
+                return Err(refused(code, partition.error_message));
+            }
+            let Some(start_offset) = partition.start_offset else { continue };
+            let (leader_epoch, lag) = (partition.leader_epoch, partition.lag);
+            let offset = ShareGroupOffset { start_offset, leader_epoch, lag };
+            offsets.insert(TopicPartition::new(Arc::clone(&topic), partition.index), offset);
+        }
+    }
+    Ok(offsets)
 }
 
 /// Sets where a share group without members begins to read.

@@ -1,13 +1,13 @@
 //! Topics as they are: list, and describe by name or id.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::admin::acls::{self, AclOperation};
 use crate::admin::cluster::Whole;
 use crate::admin::wire::{brokers, one, outcome, topic_name};
 use crate::admin::{Operation, Outcome, Outcomes, Refusal, Unknown};
-use crate::cluster::{Cluster, Partition, Topic};
+use crate::cluster::{Cluster, Topic};
 use crate::engine::{Target, read_topic};
 use crate::error::{ErrorCode, Result};
 use crate::protocol::messages::describe_topic_partitions_request::{
@@ -16,9 +16,11 @@ use crate::protocol::messages::describe_topic_partitions_request::{
 use crate::protocol::messages::describe_topic_partitions_response::{
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
-use crate::protocol::messages::metadata_request::{self, MetadataRequestTopic};
+use crate::protocol::messages::metadata_request::{
+    MetadataRequest as MetadataTopicsRequest, MetadataRequestTopic,
+};
 use crate::protocol::metadata::{MetadataRequest, MetadataResponse};
-use crate::protocol::request::{Plain, Request, Response};
+use crate::protocol::request::{ByVersion, Plain, Request, Response};
 use crate::types::{BrokerId, LeaderEpoch, TopicId};
 
 /// How many partitions one answer describes at most: Java's default, and the broker's
@@ -37,6 +39,9 @@ pub struct TopicDescription {
     pub is_internal: bool,
     /// Its partitions, in order: number `i` at index `i`.
     pub partitions: Vec<PartitionDescription>,
+    /// What this client may do with it (from Kafka 2.3); `None` unless
+    /// [asked for](crate::Admin::with_authorized_operations), though brokers from Kafka 4.0 tell it unasked.
+    pub authorized_operations: Option<BTreeSet<AclOperation>>,
 }
 
 /// A partition, with more than clients need of it.
@@ -51,31 +56,12 @@ pub struct PartitionDescription {
     pub replicas: Vec<BrokerId>,
     /// Those in sync.
     pub in_sync_replicas: Vec<BrokerId>,
-    /// Those that are down; empty where the broker is asked by Metadata (before Kafka 4.0).
+    /// Those that are down.
     pub offline_replicas: Vec<BrokerId>,
     /// Those out of sync that may lead without loss (KIP-966); `None` where the cluster does not keep them.
     pub eligible_leaders: Option<Vec<BrokerId>>,
     /// The last that were eligible before none was left (KIP-966); `None` likewise.
     pub last_known_eligible_leaders: Option<Vec<BrokerId>>,
-}
-
-impl From<Partition> for PartitionDescription {
-    fn from(partition: Partition) -> Self {
-        Self {
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            replicas: partition.replicas,
-            in_sync_replicas: partition.in_sync_replicas,
-            ..Self::default()
-        }
-    }
-}
-
-impl TopicDescription {
-    fn new(name: String, topic: Topic) -> Self {
-        let partitions = topic.partitions.into_iter().map(Into::into).collect();
-        Self { name, id: topic.id, is_internal: topic.is_internal, partitions }
-    }
 }
 
 /// All topics, with their partitions.
@@ -109,8 +95,49 @@ impl Operation for ListTopics {
     }
 }
 
-/// Topics by name, by Metadata: what every broker can tell.
-pub(crate) struct DescribeTopics;
+/// Topics by Metadata, what every broker can tell: by name, or by id from Kafka 3.1.
+pub(crate) struct DescribeTopics {
+    /// Whether to say what this client may do with each.
+    pub(crate) authorized_operations: bool,
+}
+
+impl DescribeTopics {
+    fn request(&self, topics: Vec<MetadataRequestTopic>, from: i16) -> Box<dyn Request> {
+        let authorized_operations = self.authorized_operations;
+        let request =
+            MetadataTopicsRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
+        // Before version 8 they are not asked about.
+        Box::new(ByVersion::new(from..=13, move |version| {
+            request.clone().with_include_topic_authorized_operations(authorized_operations && version >= 8)
+        }))
+    }
+}
+
+fn read_topics(response: Response) -> Result<Vec<(i16, TopicDescription)>> {
+    let answer = response.decode::<MetadataTopicsRequest>()?;
+    let topics = answer.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(|partition| {
+            let described = PartitionDescription {
+                leader: leader(partition.leader_id),
+                leader_epoch: LeaderEpoch::from_wire(partition.leader_epoch),
+                replicas: brokers(partition.replica_nodes),
+                in_sync_replicas: brokers(partition.isr_nodes),
+                offline_replicas: brokers(partition.offline_replicas),
+                ..PartitionDescription::default()
+            };
+            (partition.partition_index, described)
+        });
+        let description = TopicDescription {
+            name: topic.name.map(|name| name.to_string()).unwrap_or_default(),
+            id: TopicId(topic.topic_id.into_bytes()),
+            is_internal: topic.is_internal,
+            partitions: in_order(partitions.collect()),
+            authorized_operations: acls::operations(topic.topic_authorized_operations),
+        };
+        (topic.error_code, description)
+    });
+    Ok(topics.collect())
+}
 
 impl Operation for DescribeTopics {
     type Key = String;
@@ -123,24 +150,20 @@ impl Operation for DescribeTopics {
     }
 
     fn request(&self, items: &[(String, ())], _: Duration) -> Box<dyn Request> {
-        let topics = items.iter().map(|(name, ())| Arc::from(name.as_str())).collect();
-        Box::new(MetadataRequest { topics: Some(topics), allow_auto_topic_creation: false })
+        let topics =
+            items.iter().map(|(name, ())| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
+        // Before version 4 a topic would be created by asking about it.
+        self.request(topics.collect(), 4)
     }
 
     fn read(&self, _: &[(String, ())], response: Response) -> Result<Outcomes<String, TopicDescription>> {
-        let answer = MetadataResponse::decode(&response)?;
-        let refused = |code| Refusal { code, message: None };
-        let outcomes = answer.topics.into_iter().map(|topic| {
-            let name = topic.name.to_string();
-            let read = read_topic(topic).map_err(refused);
-            (name.clone(), read.map(|topic| TopicDescription::new(name, topic)))
-        });
-        Ok(outcomes.collect())
+        let topics = read_topics(response)?.into_iter();
+        Ok(topics.map(|(code, topic)| (topic.name.clone(), outcome(code, None, topic))).collect())
     }
 }
 
-/// Topics by id, by Metadata (from Kafka 3.1).
-pub(crate) struct DescribeTopicIds;
+/// The same by id.
+pub(crate) struct DescribeTopicIds(pub(crate) DescribeTopics);
 
 impl Operation for DescribeTopicIds {
     type Key = TopicId;
@@ -156,36 +179,12 @@ impl Operation for DescribeTopicIds {
         let topics = items.iter().map(|(id, ())| {
             MetadataRequestTopic::default().with_name(None).with_topic_id(uuid::Uuid::from_bytes(id.0))
         });
-        let request = metadata_request::MetadataRequest::default()
-            .with_topics(Some(topics.collect()))
-            .with_allow_auto_topic_creation(false);
-        Box::new(Plain::in_versions(request, 12..=13))
+        self.0.request(topics.collect(), 12)
     }
 
     fn read(&self, _: &[(TopicId, ())], response: Response) -> Result<Outcomes<TopicId, TopicDescription>> {
-        let answer = response.decode::<metadata_request::MetadataRequest>()?;
-        let outcomes = answer.topics.into_iter().map(|topic| {
-            let partitions = topic.partitions.into_iter().map(|partition| {
-                let described = PartitionDescription {
-                    leader: leader(partition.leader_id),
-                    leader_epoch: LeaderEpoch::from_wire(partition.leader_epoch),
-                    replicas: brokers(partition.replica_nodes),
-                    in_sync_replicas: brokers(partition.isr_nodes),
-                    offline_replicas: brokers(partition.offline_replicas),
-                    ..PartitionDescription::default()
-                };
-                (partition.partition_index, described)
-            });
-            let id = TopicId(topic.topic_id.into_bytes());
-            let description = TopicDescription {
-                name: topic.name.map(|name| name.to_string()).unwrap_or_default(),
-                id,
-                is_internal: topic.is_internal,
-                partitions: in_order(partitions.collect()),
-            };
-            (id, outcome(topic.error_code, None, description))
-        });
-        Ok(outcomes.collect())
+        let topics = read_topics(response)?.into_iter();
+        Ok(topics.map(|(code, topic)| (topic.id, outcome(code, None, topic))).collect())
     }
 }
 
@@ -274,6 +273,7 @@ fn read_description(topic: DescribeTopicPartitionsResponseTopic) -> (String, Out
         id: TopicId(topic.topic_id.into_bytes()),
         is_internal: topic.is_internal,
         partitions: in_order(topic.partitions.into_iter().map(partition).collect()),
+        authorized_operations: acls::operations(topic.topic_authorized_operations),
     };
     (name, outcome(topic.error_code, None, description))
 }

@@ -15,7 +15,8 @@ impl Admin {
     /// # Errors
     /// When no broker answers in time.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
-        match self.ask(DescribeCluster).await {
+        let authorized_operations = self.authorized_operations;
+        match self.ask(DescribeCluster { authorized_operations }).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.ask(DescribeByMetadata).await,
             described => described,
         }
@@ -34,7 +35,16 @@ impl Admin {
     /// # Errors
     /// When no broker answers in time.
     pub async fn describe_features(&self) -> Result<FeatureMetadata> {
-        self.ask(DescribeFeatures).await
+        self.ask(DescribeFeatures { broker: None }).await
+    }
+
+    /// As [`Admin::describe_features`], with those that this broker could run with: before an upgrade each is to be
+    /// asked.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time.
+    pub async fn describe_features_of(&self, broker: BrokerId) -> Result<FeatureMetadata> {
+        self.ask(DescribeFeatures { broker: Some(broker) }).await
     }
 
     /// Changes the levels of features; from Kafka 4.0 all of them or none.

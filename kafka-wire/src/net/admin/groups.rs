@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{Admin, Results, keys, pairs};
-use crate::admin::Operation;
 use crate::admin::cluster::only;
-use crate::admin::groups::describe::{
-    DescribeClassicGroups, DescribeConsumerGroups, DescribeShareGroups, GroupDescription,
-};
+use crate::admin::groups::describe::{DescribeGroups, GroupDescription};
 use crate::admin::groups::offsets::{AlterCommittedOffsets, DeleteCommittedOffsets, ListCommittedOffsets};
 use crate::admin::groups::share_offsets::{
     AlterShareGroupOffsets, DeleteShareGroupOffsets, ListShareGroupOffsets, ShareGroupOffset,
 };
+use crate::admin::groups::streams::StreamsGroupDescription;
 use crate::admin::groups::{
     DeleteGroups, GroupFilter, GroupListing, ListGroups, MemberToRemove, RemoveMembers,
 };
@@ -41,7 +39,8 @@ impl Admin {
         Ok(groups)
     }
 
-    /// Groups by id, whatever protocol they are run by: classic, consumer (KIP-848) or share (KIP-932).
+    /// Groups by id, whether they are run by the classic, the consumer (KIP-848) or the share protocol (KIP-932).
+    /// [`Admin::describe_streams_groups`] has those of Kafka Streams.
     ///
     /// # Errors
     /// For the call as a whole only `Closed`; each group has its own, such as `GROUP_ID_NOT_FOUND`.
@@ -49,12 +48,13 @@ impl Admin {
         &self,
         groups: impl IntoIterator<Item = T>,
     ) -> Result<Results<String, GroupDescription>> {
-        let groups: Vec<String> = groups.into_iter().map(Into::into).collect();
-        let (mut found, rest) = self.describe_some(DescribeConsumerGroups, names(&groups)).await?;
-        let (classic, rest) = self.describe_some(DescribeClassicGroups, names_of(&rest)).await?;
+        let rights = self.authorized_operations;
+        let groups = groups.into_iter().map(|id| (id.into(), ())).collect();
+        let (mut found, rest) = self.describe_some(DescribeGroups::consumer(rights), groups).await?;
+        let (classic, rest) = self.describe_some(DescribeGroups::classic(rights), names_of(&rest)).await?;
         found.extend(classic);
         // A coordinator says of a group of another kind that there is none. If no kind is left, that is so.
-        let (share, _) = self.describe_some(DescribeShareGroups, names_of(&rest)).await?;
+        let (share, _) = self.describe_some(DescribeGroups::share(rights), names_of(&rest)).await?;
         let absent = rest.into_iter().filter(|(id, _)| share.iter().all(|(other, _)| other != id));
         found.extend(absent.map(|(id, error)| (id, Err(error))));
         found.extend(share);
@@ -62,14 +62,11 @@ impl Admin {
     }
 
     /// Those of the groups that are of the operation's kind, and the others with what was said of them.
-    async fn describe_some<O>(
+    async fn describe_some(
         &self,
-        operation: O,
+        operation: DescribeGroups<GroupDescription>,
         groups: Vec<(String, ())>,
-    ) -> Result<(Results<String, GroupDescription>, Vec<(String, Error)>)>
-    where
-        O: Operation<Key = String, Item = (), Output = GroupDescription>,
-    {
+    ) -> Result<(Results<String, GroupDescription>, Vec<(String, Error)>)> {
         let (mut found, mut others) = (Vec::new(), Vec::new());
         if groups.is_empty() {
             return Ok((found, others));
@@ -88,6 +85,20 @@ impl Admin {
             }
         }
         Ok((found, others))
+    }
+
+    /// Groups of Kafka Streams by id (KIP-1071, from Kafka 4.1): topology, members and their tasks.
+    ///
+    /// # Errors
+    /// For the call as a whole only `Closed`; each group has its own, such as `GROUP_ID_NOT_FOUND`, which is also said
+    /// of groups of another kind: applications that run by the classic protocol are described by
+    /// [`Admin::describe_groups`].
+    pub async fn describe_streams_groups<T: Into<String>>(
+        &self,
+        groups: impl IntoIterator<Item = T>,
+    ) -> Result<Results<String, StreamsGroupDescription>> {
+        let operation = DescribeGroups::streams(self.authorized_operations);
+        self.run(operation, groups.into_iter().map(|id| (id.into(), ())).collect()).await
     }
 
     /// Deletes groups without members, of any kind, with their offsets.
@@ -116,6 +127,24 @@ impl Admin {
         self.run(operation, keys(members)).await
     }
 
+    /// Removes all members from a group, as [`Admin::remove_group_members`] does those that are named.
+    ///
+    /// # Errors
+    /// When the group cannot be described; each member has its own.
+    pub async fn remove_all_group_members(
+        &self,
+        group_id: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Result<Results<MemberToRemove, ()>> {
+        let group_id = group_id.into();
+        let members = only(self.describe_groups([&group_id]).await?)?.members.into_iter();
+        let members = members.map(|member| match member.group_instance_id {
+            Some(id) => MemberToRemove::Instance(id),
+            None => MemberToRemove::Member(member.member_id),
+        });
+        self.remove_group_members(group_id, members, reason).await
+    }
+
     /// The offsets that a group has committed; none for a group that there is not. Offsets of a
     /// transaction that is being committed are waited for.
     ///
@@ -125,7 +154,21 @@ impl Admin {
         &self,
         group_id: impl Into<String>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        only(self.run(ListCommittedOffsets, vec![(group_id.into(), ())]).await?)
+        let operation = ListCommittedOffsets { require_stable: true };
+        only(self.run(operation, vec![(group_id.into(), ())]).await?)
+    }
+
+    /// As [`Admin::list_committed_offsets`], without waiting: an offset of a transaction that is being committed is not
+    /// told, but the one before it. For a look at a group, not for going on from there.
+    ///
+    /// # Errors
+    /// As [`Admin::list_committed_offsets`].
+    pub async fn list_settled_offsets(
+        &self,
+        group_id: impl Into<String>,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+        let operation = ListCommittedOffsets { require_stable: false };
+        only(self.run(operation, vec![(group_id.into(), ())]).await?)
     }
 
     /// The offsets that several groups have committed.
@@ -136,7 +179,8 @@ impl Admin {
         &self,
         groups: impl IntoIterator<Item = T>,
     ) -> Result<Results<String, BTreeMap<TopicPartition, CommittedOffset>>> {
-        self.run(ListCommittedOffsets, groups.into_iter().map(|group| (group.into(), ())).collect()).await
+        let operation = ListCommittedOffsets { require_stable: true };
+        self.run(operation, groups.into_iter().map(|group| (group.into(), ())).collect()).await
     }
 
     /// Sets offsets of a group that has no members; a group that is not there comes into being by it.
@@ -199,10 +243,6 @@ impl Admin {
         let operation = DeleteShareGroupOffsets { group_id: group_id.into() };
         self.run(operation, topics.into_iter().map(|topic| (topic.into(), ())).collect()).await
     }
-}
-
-fn names(groups: &[String]) -> Vec<(String, ())> {
-    groups.iter().map(|id| (id.clone(), ())).collect()
 }
 
 fn names_of(groups: &[(String, Error)]) -> Vec<(String, ())> {

@@ -20,7 +20,19 @@ impl Admin {
         &self,
         moves: impl IntoIterator<Item = (TopicPartition, Option<Vec<BrokerId>>)>,
     ) -> Result<Results<TopicPartition, ()>> {
-        self.run(AlterReassignments, pairs(moves)).await
+        self.run(AlterReassignments { allow_replication_factor_change: true }, pairs(moves)).await
+    }
+
+    /// As [`Admin::alter_partition_reassignments`], and no partition gets more or fewer replicas by it (KIP-860, from
+    /// Kafka 4.1).
+    ///
+    /// # Errors
+    /// As [`Admin::alter_partition_reassignments`], `INVALID_REPLICATION_FACTOR`.
+    pub async fn alter_partition_reassignments_of_equal_size(
+        &self,
+        moves: impl IntoIterator<Item = (TopicPartition, Option<Vec<BrokerId>>)>,
+    ) -> Result<Results<TopicPartition, ()>> {
+        self.run(AlterReassignments { allow_replication_factor_change: false }, pairs(moves)).await
     }
 
     /// The reassignments that are under way.

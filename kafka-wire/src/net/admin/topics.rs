@@ -111,7 +111,8 @@ impl Admin {
         }
         match self.describe_by_page(topics.clone()).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                self.run(DescribeTopics, keys(topics)).await
+                let authorized_operations = self.authorized_operations;
+                self.run(DescribeTopics { authorized_operations }, keys(topics)).await
             }
             described => described,
         }
@@ -152,7 +153,8 @@ impl Admin {
         &self,
         topics: impl IntoIterator<Item = TopicId>,
     ) -> Result<Results<TopicId, TopicDescription>> {
-        self.run(DescribeTopicIds, keys(topics)).await
+        let authorized_operations = self.authorized_operations;
+        self.run(DescribeTopicIds(DescribeTopics { authorized_operations }), keys(topics)).await
     }
 
     /// Deletes the records before an offset of each partition, or all with `None`; the answer is the first
