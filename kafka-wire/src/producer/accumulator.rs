@@ -6,8 +6,10 @@
 //! at a time; what open and unacknowledged batches take never exceeds `buffer.memory`; who waits for
 //! memory is served in the order of arrival.
 
+mod lingering;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,14 +17,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hashbrown::HashMap;
+use lingering::Lingering;
+pub use topics::TopicShape;
+use topics::Topics;
 
 use super::debts::Debts;
-use super::partitioner::{Partitioner, TopicPartitions, partition_for_key};
+use super::partitioner::Partitioner;
 use super::pool::Pool;
 use super::receipt::{Completion, Receipt};
 use super::record::Record;
-use super::sticky::Sticky;
 use super::waiters::{WaitReason, Waiters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BATCH_HEADER_BYTES, BatchBuilder, Compression, SealedBatch};
@@ -73,21 +76,22 @@ pub(crate) struct Append {
 /// A closed batch on its way through the compressor.
 #[derive(Debug)]
 pub(crate) struct SealJob {
-    number: u64,
+    /// How many batches were closed before it.
+    place: u64,
     builder: BatchBuilder,
 }
 
 impl SealJob {
     /// Compresses; takes a while, so not under the lock.
     pub(crate) fn run(self) -> Sealed {
-        Sealed { number: self.number, batch: self.builder.seal() }
+        Sealed { place: self.place, batch: self.builder.seal() }
     }
 }
 
 /// A compressed batch on its way back.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    number: u64,
+    place: u64,
     batch: SealedBatch,
 }
 
@@ -112,37 +116,6 @@ pub(crate) struct Lease {
     broker: Option<BrokerId>,
 }
 
-/// What is known of a topic's partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicShape {
-    /// Who leads each, in order.
-    pub leaders: Vec<Option<BrokerId>>,
-    /// Those that records without a key are to be kept to, as far as there are any: their leaders are in
-    /// the client's rack (KIP-1123).
-    pub near: Vec<i32>,
-}
-
-impl TopicShape {
-    /// The partitions with a leader.
-    fn available(&self) -> Vec<i32> {
-        let led = self.leaders.iter().enumerate().filter(|(_, leader)| leader.is_some());
-        led.map(|(partition, _)| partition as i32).collect()
-    }
-}
-
-#[derive(Debug)]
-struct Topic {
-    name: Arc<str>,
-    /// Per partition, its place in `Accumulator::lanes`.
-    lanes: Vec<usize>,
-    /// Those with a leader.
-    available: Vec<i32>,
-    near: Vec<i32>,
-    sticky: Sticky,
-    /// Why its metadata is not there.
-    failure: Option<Error>,
-}
-
 /// One partition's way through the accumulator.
 #[derive(Debug)]
 struct Lane {
@@ -153,6 +126,12 @@ struct Lane {
     expected: usize,
     /// Closed batches whose fate is open.
     unacknowledged: usize,
+}
+
+impl Lane {
+    fn new(partition: TopicPartition) -> Self {
+        Self { partition, leader: None, open: None, expected: FIRST_BATCH_BYTES, unacknowledged: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -181,17 +160,14 @@ struct Closed {
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     config: AccumulatorConfig,
-    topics: HashMap<Arc<str>, Topic>,
+    topics: Topics,
     lanes: Vec<Lane>,
     debts: Debts,
     pool: Pool,
-    /// Lanes in the order in which their open batches were opened, with the batch's number: a lane whose
-    /// open batch has another number was closed since.
-    lingering: VecDeque<(usize, u64)>,
-    /// Lanes whose open batch has lingered but could not be sent anyway.
-    overdue: Vec<(usize, u64)>,
+    lingering: Lingering,
     closed: VecDeque<Closed>,
-    unwatched: Vec<Arc<str>>,
+    /// How many batches have left `closed`.
+    taken: u64,
     /// The wall clock for records without a timestamp, at most [`CLOCK_AGE`] old while a batch is open.
     wall_ms: i64,
     /// The other clock, likewise.
@@ -210,21 +186,17 @@ const CLOCK_AGE: Duration = Duration::from_millis(10);
 /// What a partition's first batch reserves: Java's `batch.size`.
 const FIRST_BATCH_BYTES: usize = 16 << 10;
 
-/// Topics a producer may know: a bound against names made from data, far above what a cluster holds.
-const TOPICS_MAX: usize = 100_000;
-
 impl Accumulator {
     pub(crate) fn new(config: AccumulatorConfig) -> Self {
         Self {
             pool: Pool::new(config.buffer_memory),
             debts: Debts::new(config.availability_timeout),
             config,
-            topics: HashMap::new(),
+            topics: Topics::default(),
             lanes: Vec::new(),
-            lingering: VecDeque::new(),
-            overdue: Vec::new(),
+            lingering: Lingering::default(),
             closed: VecDeque::new(),
-            unwatched: Vec::new(),
+            taken: 0,
             wall_ms: 0,
             now: None,
             next_number: 0,
@@ -253,7 +225,7 @@ impl Accumulator {
         self.check_size(record, size)?;
         let Some(lane) = self.choose_lane(record, size)? else {
             let reason = WaitReason::Topic(record.topic.into());
-            return Ok(Append { outcome: Err(reason), seal: None, wake: !self.unwatched.is_empty() });
+            return Ok(Append { outcome: Err(reason), seal: None, wake: self.topics.has_unwatched() });
         };
         let (mut seal, mut wake) = (None, false);
         if let Some(open) = &self.lanes[lane].open
@@ -268,7 +240,7 @@ impl Accumulator {
         }
         if self.lanes[lane].open.is_none() {
             // A first deadline to watch; the others follow it.
-            wake |= self.lingering.is_empty() && self.overdue.is_empty();
+            wake |= self.lingering.is_empty();
             if !self.open(lane, size, ticket, clock) {
                 // What is open elsewhere may be all that can free memory: it must not wait for its linger.
                 return Ok(Append { outcome: Err(WaitReason::Memory), seal, wake: true });
@@ -311,59 +283,12 @@ impl Accumulator {
 
     /// The lane for `record`, or `None` while its topic is unknown.
     fn choose_lane(&mut self, record: &Record<'_>, size: usize) -> Result<Option<usize>> {
-        let Some(topic) = self.topics.get_mut(record.topic) else {
-            self.begin_topic(record.topic)?;
-            return Ok(None);
-        };
-        if topic.lanes.is_empty() {
-            return match &topic.failure {
-                Some(failure) if !failure.is_retriable() => Err(failure.clone()),
-                _ => Ok(None),
-            };
-        }
-        let partitions = topic.lanes.len() as u32;
-        let of_application = || {
-            let known = TopicPartitions { name: &topic.name, count: partitions, available: &topic.available };
-            self.config.partitioner.as_ref()?.partition(record, &known)
-        };
-        let partition = match record.partition.or_else(of_application) {
-            Some(partition) => partition,
-            None => match record.key.filter(|_| !self.config.ignore_keys) {
-                Some(key) => partition_for_key(key, partitions),
-                None => {
-                    let Self { lanes, debts, config, now, .. } = self;
-                    let is_stalled = |broker| now.is_some_and(|now| debts.is_stalled(broker, now));
-                    choose_sticky(topic, lanes, config, is_stalled, size)
-                }
-            },
-        };
-        let lane = usize::try_from(partition).ok().and_then(|partition| topic.lanes.get(partition));
-        lane.copied().map(Some).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Usage,
-                format!("send to partition {partition} of {}, which has {partitions}", record.topic),
-            )
+        let Self { topics, lanes, debts, config, now, .. } = self;
+        let is_stalled = |broker| now.is_some_and(|now| debts.is_stalled(broker, now));
+        topics.choose(record, size, config, |lane| {
+            let lane = lanes.get(lane)?;
+            (!lane.leader.is_some_and(is_stalled)).then_some(lane.unacknowledged)
         })
-    }
-
-    fn begin_topic(&mut self, name: &str) -> Result<()> {
-        if self.topics.len() >= TOPICS_MAX {
-            let text = format!("send to {name}: this producer already knows {TOPICS_MAX} topics");
-            return Err(Error::new(ErrorKind::Usage, text)
-                .with_hint("topic names seem to be made from data; use fewer topics"));
-        }
-        let name: Arc<str> = name.into();
-        let topic = Topic {
-            name: Arc::clone(&name),
-            lanes: Vec::new(),
-            available: Vec::new(),
-            near: Vec::new(),
-            sticky: Sticky::new(self.config.seed.wrapping_add(self.topics.len() as u64)),
-            failure: None,
-        };
-        self.topics.insert(Arc::clone(&name), topic);
-        self.unwatched.push(name);
-        Ok(())
     }
 
     /// Takes the memory for `size` more bytes in the lane's open batch.
@@ -397,7 +322,7 @@ impl Accumulator {
         let number = self.next_number;
         self.next_number += 1;
         self.unfinished.insert(number);
-        self.lingering.push_back((lane, number));
+        self.lingering.opened(number, lane);
         self.lanes[lane].open = Some(Open {
             builder: BatchBuilder::with_buffer(self.config.compression, buffer),
             completion: Arc::default(),
@@ -417,6 +342,7 @@ impl Accumulator {
     /// once, the rest when it has gone through [`SealJob::run`] and [`Self::sealed`].
     fn close(&mut self, lane: usize) -> Option<SealJob> {
         let Open { builder, completion, number, created, bytes } = self.lanes[lane].open.take()?;
+        self.lingering.closed(number);
         let at = &mut self.lanes[lane];
         at.unacknowledged += 1;
         let broker = at.leader;
@@ -425,7 +351,7 @@ impl Accumulator {
         }
         // Half of what it grows to is copied once; a partition that slows down shrinks again.
         at.expected = builder.size_bytes().next_power_of_two().max(at.expected / 2).max(FIRST_BATCH_BYTES);
-        let job = SealJob { number, builder };
+        let job = SealJob { place: self.taken + self.closed.len() as u64, builder };
         let (batch, job) = match self.config.compression.codec() {
             Codec::None => (Some(job.run().batch), None),
             _ => (None, Some(job)),
@@ -436,7 +362,8 @@ impl Accumulator {
 
     /// A closed batch has been compressed; the answer is whether one is ready now.
     pub(crate) fn sealed(&mut self, sealed: Sealed) -> bool {
-        if let Some(closed) = self.closed.iter_mut().find(|closed| closed.number == sealed.number) {
+        let place = sealed.place.checked_sub(self.taken).and_then(|place| usize::try_from(place).ok());
+        if let Some(closed) = place.and_then(|place| self.closed.get_mut(place)) {
             closed.batch = Some(sealed.batch);
         }
         self.closed.front().is_some_and(|closed| closed.batch.is_some())
@@ -445,46 +372,42 @@ impl Accumulator {
     /// Closes what has lingered long enough, or everything when memory is wanted; the caller seals.
     pub(crate) fn close_due(&mut self, moment: Moment) -> Vec<SealJob> {
         self.set_clock(moment);
-        let is_pressed = self.waiters.is_memory_wanted();
-        let mut jobs = Vec::new();
-        while let Some(&(lane, number)) = self.lingering.front() {
-            match self.lanes[lane].open.as_ref().filter(|open| open.number == number) {
-                Some(open) if !is_pressed && moment.now < open.created + self.config.linger => break,
-                Some(_) => self.overdue.push((lane, number)),
-                None => {} // it was closed since
-            }
-            self.lingering.pop_front();
+        if self.waiters.is_memory_wanted() {
+            return self.close_all();
         }
-        for (lane, number) in std::mem::take(&mut self.overdue) {
+        let mut jobs = Vec::new();
+        while let Some(lane) = self.lingering.first() {
             let at = &self.lanes[lane];
-            if at.open.as_ref().is_none_or(|open| open.number != number) {
-                continue;
+            if at.open.as_ref().is_some_and(|open| moment.now < open.created + self.config.linger) {
+                break;
             }
-            if at.unacknowledged < self.config.max_in_flight || is_pressed {
+            if at.unacknowledged < self.config.max_in_flight && at.open.is_some() {
                 jobs.extend(self.close(lane));
             } else {
-                self.overdue.push((lane, number));
+                self.lingering.defer_first();
             }
         }
         jobs
     }
 
+    fn close_all(&mut self) -> Vec<SealJob> {
+        self.lingering.lanes().into_iter().filter_map(|lane| self.close(lane)).collect()
+    }
+
     /// When [`Self::close_due`] should be called at the latest; with something open, soon enough for the
     /// clock that the records' timestamps come from.
     pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let clock = now + CLOCK_AGE;
-        let front = self.lingering.iter().find_map(|&(lane, number)| {
-            let open = self.lanes[lane].open.as_ref().filter(|open| open.number == number)?;
-            Some((open.created + self.config.linger).min(clock))
-        });
-        let overdue = (!self.overdue.is_empty()).then_some(clock);
-        [front, overdue, self.waiters.expire(now)].into_iter().flatten().min()
+        let clock = (!self.lingering.is_empty()).then_some(now + CLOCK_AGE);
+        let first = self.lingering.first().and_then(|lane| self.lanes[lane].open.as_ref());
+        let due = first.map(|open| open.created + self.config.linger);
+        [due, clock, self.waiters.expire(now)].into_iter().flatten().min()
     }
 
     /// The next batch to send.
     pub(crate) fn pop_ready(&mut self) -> Option<ReadyBatch> {
         self.closed.front()?.batch.as_ref()?;
         let Closed { lane, created, completion, number, bytes, broker, batch } = self.closed.pop_front()?;
+        self.taken += 1;
         Some(ReadyBatch {
             partition: self.lanes[lane].partition.clone(),
             batch: batch?,
@@ -500,7 +423,11 @@ impl Accumulator {
             self.debts.settle(broker, now);
         }
         self.pool.give_back(lease.bytes, buffer);
-        self.lanes[lease.lane].unacknowledged -= 1;
+        let lane = &mut self.lanes[lease.lane];
+        lane.unacknowledged -= 1;
+        if let Some(open) = lane.open.as_ref().filter(|_| lane.unacknowledged < self.config.max_in_flight) {
+            self.lingering.recall(open.number);
+        }
         self.unfinished.remove(&lease.number);
         self.waiters.wake_first();
         let first = self.unfinished.first().copied().unwrap_or(u64::MAX);
@@ -515,55 +442,36 @@ impl Accumulator {
 
     /// Topics that somebody wants to send to and whose metadata nobody watches yet.
     pub(crate) fn take_unwatched(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.unwatched)
+        self.topics.take_unwatched()
     }
 
     /// Metadata of a topic has come, or the reason why not.
     pub(crate) fn update_topic(&mut self, name: &str, shape: Result<TopicShape>) {
-        let Some(topic) = self.topics.get_mut(name) else { return };
+        let Self { topics, lanes, .. } = self;
         match shape {
             Ok(shape) => {
-                topic.failure = None;
-                // Partitions are never taken away while a producer lives: a topic that was created anew
-                // with fewer answers for those beyond its end itself.
-                for partition in topic.lanes.len()..shape.leaders.len() {
-                    topic.lanes.push(self.lanes.len());
-                    self.lanes.push(Lane {
-                        partition: TopicPartition::new(Arc::clone(&topic.name), partition as i32),
-                        leader: None,
-                        open: None,
-                        expected: FIRST_BATCH_BYTES,
-                        unacknowledged: 0,
-                    });
-                }
-                for (lane, leader) in topic.lanes.iter().zip(&shape.leaders) {
-                    self.lanes[*lane].leader = *leader;
-                }
-                let available = shape.available();
-                if (&topic.available, &topic.near) != (&available, &shape.near) {
-                    topic.available = available;
-                    topic.near = shape.near;
-                    topic.sticky.leave();
+                let places = topics.update(name, &shape, |topic, partition| {
+                    lanes.push(Lane::new(TopicPartition::new(Arc::clone(topic), partition)));
+                    lanes.len() - 1
+                });
+                for (place, leader) in places.iter().zip(&shape.leaders) {
+                    lanes[*place].leader = *leader;
                 }
             }
-            Err(failure) => topic.failure = Some(failure),
+            Err(failure) => topics.fail(name, failure),
         }
         self.waiters.wake_topic(name);
     }
 
     /// Why a wait for the topic was in vain, as far as it is known.
     pub(crate) fn topic_failure(&self, name: &str) -> Option<&Error> {
-        self.topics.get(name)?.failure.as_ref()
+        self.topics.failure(name)
     }
 
     /// Closes everything open, whatever its linger: to be sealed by the caller. The number is for
     /// [`Self::poll_flushed`].
     pub(crate) fn flush(&mut self) -> (u64, Vec<SealJob>) {
-        self.overdue.clear();
-        let open: Vec<_> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].open.is_some()).collect();
-        let jobs = open.into_iter().filter_map(|lane| self.close(lane)).collect();
-        self.lingering.clear();
-        (self.next_number, jobs)
+        (self.next_number, self.close_all())
     }
 
     /// Whether every batch before `number` has met its fate; if not, `waker` is woken when so.
@@ -582,8 +490,10 @@ impl Accumulator {
 
     /// Gives up the batches that nobody has taken to send; their receipts are to be told.
     pub(crate) fn abandon(&mut self) -> Vec<Arc<Completion>> {
-        let open = self.lanes.iter_mut().filter_map(|lane| lane.open.take());
+        let open = std::mem::take(&mut self.lingering).lanes();
+        let open = open.into_iter().filter_map(|lane| self.lanes[lane].open.take());
         let mut abandoned: Vec<_> = open.map(|open| (open.number, open.completion)).collect();
+        self.taken += self.closed.len() as u64;
         abandoned.extend(self.closed.drain(..).map(|closed| (closed.number, closed.completion)));
         for (number, _) in &abandoned {
             self.unfinished.remove(number);
@@ -597,27 +507,4 @@ impl Accumulator {
         self.refusal.get_or_insert(reason);
         self.waiters.wake_all();
     }
-}
-
-/// A partition for a record that nothing else decides; see [`Sticky`].
-fn choose_sticky(
-    topic: &mut Topic,
-    lanes: &[Lane],
-    config: &AccumulatorConfig,
-    is_stalled: impl Fn(BrokerId) -> bool,
-    size: usize,
-) -> i32 {
-    let Topic { lanes: places, available, near, sticky, .. } = topic;
-    let candidates = if near.is_empty() { available } else { near };
-    let queued = |partition: i32| {
-        if !config.is_adaptive {
-            return Some(0);
-        }
-        let lane = lanes.get(*places.get(usize::try_from(partition).ok()?)?)?;
-        let is_stalled = lane.leader.is_some_and(&is_stalled);
-        (!is_stalled).then_some(lane.unacknowledged)
-    };
-    let partition = sticky.partition(candidates, places.len() as u32, queued);
-    sticky.record(size, config.batch_size.max(1));
-    partition
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
 use super::*;
+use crate::producer::partitioner::{TopicPartitions, partition_for_key};
 
 /// An accumulator and the time.
 struct Rig {
