@@ -79,6 +79,8 @@ pub struct Cluster {
     brokers: BTreeMap<BrokerId, Broker>,
     controller: Option<BrokerId>,
     topics: HashMap<Arc<str>, Topic>,
+    /// Of the topics that have an id.
+    names: HashMap<TopicId, Arc<str>>,
     errors: HashMap<Arc<str>, ErrorCode>,
     coordinators: HashMap<(CoordinatorKind, Arc<str>), BrokerId>,
     generation: u64,
@@ -128,7 +130,7 @@ impl Cluster {
 
     /// The name of the topic with this id.
     pub fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
-        self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name)
+        self.names.get(&id)
     }
 
     /// The partition, if its topic is known and has it.
@@ -190,12 +192,16 @@ impl Cluster {
                         return;
                     }
                 }
+                self.remove_topic(&name);
+                if topic.id.is_some() {
+                    self.names.insert(topic.id, Arc::clone(&name));
+                }
                 self.topics.insert(name, topic);
             }
             Err(code) => {
                 // A retriable refusal says nothing about the topic, except that it does not exist.
                 if !code.is_retriable() || code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
-                    self.topics.remove(&name);
+                    self.remove_topic(&name);
                 }
                 if self.errors.insert(name, code) == Some(code) {
                     return;
@@ -203,6 +209,18 @@ impl Cluster {
             }
         }
         self.generation += 1;
+    }
+
+    /// Whether it was there.
+    fn remove_topic(&mut self, name: &str) -> bool {
+        let removed = self.topics.remove(name);
+        // A name whose id went over to another topic has lost it already.
+        if let Some(topic) = &removed
+            && self.names.get(&topic.id).is_some_and(|known| **known == *name)
+        {
+            self.names.remove(&topic.id);
+        }
+        removed.is_some()
     }
 
     /// What an answer of Produce or Fetch says about a leader (KIP-951). Older news is passed over.
@@ -225,7 +243,7 @@ impl Cluster {
     }
 
     pub(crate) fn forget_topic(&mut self, name: &str) {
-        if self.topics.remove(name).is_some() | self.errors.remove(name).is_some() {
+        if self.remove_topic(name) | self.errors.remove(name).is_some() {
             self.generation += 1;
         }
     }
@@ -312,6 +330,8 @@ mod tests {
         assert_eq!(leader(&cluster, 0), Some((3, 0)));
         let topic = cluster.topic("t").unwrap();
         assert_eq!((topic.id, topic.partitions.len()), (TopicId([2; 16]), 1));
+        let name = |id| cluster.topic_name(TopicId([id; 16])).map(|name| &**name);
+        assert_eq!((name(1), name(2)), (None, Some("t")));
     }
 
     #[test]

@@ -68,6 +68,15 @@ pub(crate) enum Protocol {
     V2,
 }
 
+/// What the answers of [`Transactions::admit`] depend on: while this stays, so do they.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Admission {
+    /// Whether anything is taken.
+    pub(crate) accepts: bool,
+    /// Protocol 1: how many partitions the coordinator knows to be in the transaction.
+    pub(crate) added: usize,
+}
+
 #[derive(Debug)]
 enum State {
     Fresh,
@@ -272,7 +281,7 @@ impl Transactions {
         if self.config.transactional_id.is_none() {
             return true;
         }
-        if !matches!(self.state, State::Open | State::Ending { commit: true, .. }) || self.is_renewing() {
+        if !self.accepts() {
             return false;
         }
         if self.protocol == Protocol::V2 || self.added.contains(partition) {
@@ -282,6 +291,15 @@ impl Transactions {
             self.to_add.insert(partition.clone());
         }
         false
+    }
+
+    fn accepts(&self) -> bool {
+        matches!(self.state, State::Open | State::Ending { commit: true, .. }) && !self.is_renewing()
+    }
+
+    /// See [`Admission`].
+    pub(crate) fn admission(&self) -> Admission {
+        Admission { accepts: self.accepts(), added: self.added.len() }
     }
 
     /// Batches have been put on the wire: under protocol 2 the first one begins the transaction.

@@ -274,6 +274,7 @@ impl ProducerRole {
     }
 
     fn advance_transactions(&mut self, now: Instant, core: &mut Core) {
+        self.sender.follow(core.cluster().generation(), self.transactions.admission());
         if let Some(failure) = self.sender.take_failure()
             && self.is_transactional()
         {
@@ -316,10 +317,7 @@ impl ProducerRole {
     }
 
     fn send(&mut self, now: Instant, core: &mut Core) {
-        let generation = core.cluster().generation();
-        self.sender.route(now, generation, &mut |partition| {
-            route(&mut self.transactions, core.cluster(), partition)
-        });
+        self.sender.route(now, &mut |partition| route(&mut self.transactions, core.cluster(), partition));
         while let Some(call) = self
             .sender
             .poll_call(now, &mut |partition| route(&mut self.transactions, core.cluster(), partition))
@@ -502,6 +500,7 @@ fn produce_request(
     transactions: &Transactions,
 ) -> ProduceRequest {
     let mut topics: Vec<TopicRecords> = Vec::new();
+    let mut places: HashMap<Arc<str>, usize> = HashMap::new();
     for batch in call.batches {
         let mut frame = FrameBuilder::new();
         let (producer, base_sequence) = match batch.stamp {
@@ -510,13 +509,13 @@ fn produce_request(
         };
         batch.records.write(producer, base_sequence, transactions.transactional_id().is_some(), &mut frame);
         let records = PartitionRecords { index: batch.partition.partition, records: frame.finish() };
-        match topics.iter_mut().find(|topic| topic.topic == batch.partition.topic) {
-            Some(topic) => topic.partitions.push(records),
-            None => {
-                let id = cluster.topic(&batch.partition.topic).map_or(TopicId::NONE, |topic| topic.id);
-                topics.push(TopicRecords { topic: batch.partition.topic, id, partitions: vec![records] });
-            }
-        }
+        let name = batch.partition.topic;
+        let place = *places.entry(Arc::clone(&name)).or_insert_with(|| {
+            let id = cluster.topic(&name).map_or(TopicId::NONE, |topic| topic.id);
+            topics.push(TopicRecords { topic: name, id, partitions: Vec::new() });
+            topics.len() - 1
+        });
+        topics[place].partitions.push(records);
     }
     ProduceRequest {
         transactional_id: transactions.transactional_id().cloned(),

@@ -25,6 +25,7 @@ use super::verdict::{Verdict, fenced, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::record::SealedBatch;
 use crate::time::{Backoff, Rng};
+use crate::txn::Admission;
 use crate::types::{BrokerId, ProducerIdentity, TopicPartition};
 use queue::{Entry, Queue, sequence_after};
 
@@ -110,17 +111,23 @@ pub(crate) struct Sender {
     queues: Vec<Queue>,
     /// Places of queues to look at: something has changed, and where they may go is not known.
     unrouted: Vec<usize>,
+    /// Places of queues that may go nowhere before metadata changes.
+    leaderless: Vec<usize>,
+    /// Places of queues that may go nowhere before the transaction takes more.
+    held: Vec<usize>,
     /// Places of queues with something to send, per leader, in the order of their turns. What is done for a
     /// request is in proportion to what it holds, and not to the number of partitions.
     ready: BTreeMap<BrokerId, VecDeque<usize>>,
     /// Places of queues that wait before they try again.
     delayed: BTreeSet<(Instant, usize)>,
-    /// The metadata that `ready` follows.
+    /// The metadata that `ready` and `leaderless` follow.
     generation: u64,
+    /// The transaction that `held` follows.
+    admission: Admission,
     /// Batches without their fate.
     unsettled: usize,
-    /// No batch expires before this.
-    next_expiry: Option<Instant>,
+    /// When to look whether the first batch of a queue has expired.
+    expiries: BTreeSet<(Instant, usize)>,
     /// Unanswered requests.
     calls: HashMap<CallId, OnWire>,
     in_flight: HashMap<BrokerId, usize>,
@@ -149,11 +156,14 @@ impl Sender {
             places: HashMap::new(),
             queues: Vec::new(),
             unrouted: Vec::new(),
+            leaderless: Vec::new(),
+            held: Vec::new(),
             ready: BTreeMap::new(),
             delayed: BTreeSet::new(),
             generation: 0,
+            admission: Admission::default(),
             unsettled: 0,
-            next_expiry: None,
+            expiries: BTreeSet::new(),
             calls: HashMap::new(),
             in_flight: HashMap::new(),
             identity: None,
@@ -175,13 +185,12 @@ impl Sender {
             self.queues.push(Queue::new(batch.partition.clone()));
             self.queues.len() - 1
         });
-        if self.unsettled == 0 {
-            self.next_expiry = None;
-        }
-        let expiry = batch.created + self.config.delivery_timeout;
-        self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
         self.unsettled += 1;
-        self.queues[place].entries.push_back(Entry {
+        let queue = &mut self.queues[place];
+        if !std::mem::replace(&mut queue.is_timed, true) {
+            self.expiries.insert((batch.created + self.config.delivery_timeout, place));
+        }
+        queue.entries.push_back(Entry {
             batch,
             stamp: None,
             call: None,
@@ -248,21 +257,25 @@ impl Sender {
         std::mem::take(&mut self.is_metadata_stale)
     }
 
-    /// Finds out where batches may go; before [`Self::poll_call`]. `generation` is that of the metadata.
-    pub(crate) fn route(
-        &mut self,
-        now: Instant,
-        generation: u64,
-        route: &mut dyn FnMut(&TopicPartition) -> Route,
-    ) {
+    /// Looks again at what waits for metadata or for the transaction, where these have changed; before
+    /// [`Self::route`].
+    pub(crate) fn follow(&mut self, generation: u64, admission: Admission) {
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            self.unrouted.extend(std::mem::take(&mut self.ready).into_values().flatten());
+            self.unrouted.append(&mut self.leaderless);
+        }
+        if std::mem::replace(&mut self.admission, admission) != admission {
+            self.unrouted.append(&mut self.held);
+        }
+    }
+
+    /// Finds out where batches may go; before [`Self::poll_call`].
+    pub(crate) fn route(&mut self, now: Instant, route: &mut dyn FnMut(&TopicPartition) -> Route) {
         while let Some(&(time, place)) = self.delayed.first()
             && time <= now
         {
             self.delayed.pop_first();
             self.look_at(place);
-        }
-        if std::mem::replace(&mut self.generation, generation) != generation {
-            self.unrouted.extend(std::mem::take(&mut self.ready).into_values().flatten());
         }
         for place in std::mem::take(&mut self.unrouted) {
             let queue = &mut self.queues[place];
@@ -273,13 +286,11 @@ impl Sender {
             }
             match route(&queue.partition) {
                 Route::Leader(broker) => self.ready.entry(broker).or_default().push_back(place),
-                Route::Hold => self.unrouted.push(place),
-                Route::NoLeader => {
-                    self.is_metadata_stale = true;
-                    self.unrouted.push(place);
-                }
+                Route::Hold => self.held.push(place),
+                Route::NoLeader => self.leaderless.push(place),
             }
         }
+        self.is_metadata_stale |= !self.leaderless.is_empty();
     }
 
     /// The next request to make, until there is none.
@@ -365,11 +376,14 @@ impl Sender {
         if let Some(calls) = self.in_flight.get_mut(&broker) {
             *calls -= 1;
         }
+        let answer = answer.map(|answers| {
+            let by_partition = answers.into_iter().map(|answer| (answer.partition.clone(), answer));
+            by_partition.collect::<HashMap<_, _>>()
+        });
         for place in queues {
             self.queues[place].on_wire -= 1;
-            let partition = &self.queues[place].partition;
             let verdict = match &answer {
-                Ok(answers) => match answers.iter().find(|answer| answer.partition == *partition) {
+                Ok(answers) => match answers.get(&self.queues[place].partition) {
                     Some(answer) => verdict(answer),
                     None => Verdict::Retry {
                         error: Error::new(ErrorKind::Protocol, "the broker answered without this partition"),
@@ -533,31 +547,36 @@ impl Sender {
 
     /// Fails what is older than the delivery timeout, on the wire or not.
     pub(crate) fn expire(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|next| now < next) {
-            return;
+        while let Some(&(time, place)) = self.expiries.first()
+            && time <= now
+        {
+            self.expiries.pop_first();
+            self.queues[place].is_timed = false;
+            self.expire_front(now, place);
         }
-        self.next_expiry = None;
-        for place in 0..self.queues.len() {
-            while let Some(front) = self.queues[place].entries.front_mut() {
-                let expiry = front.batch.created + self.config.delivery_timeout;
-                if now < expiry {
-                    self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
-                    break;
-                }
-                front.possibly_written |= front.call.is_some();
-                let text = format!(
-                    "{} within delivery.timeout.ms={}",
-                    front.batch.describe(),
-                    self.config.delivery_timeout.as_millis()
-                );
-                let mut error = Error::new(ErrorKind::Timeout, text);
-                if let Some(cause) = front.last_error.take() {
-                    error = error.with_cause(cause);
-                }
-                self.fail(place, 0, error);
-                // What stood behind it may go now.
-                self.look_at(place);
+    }
+
+    fn expire_front(&mut self, now: Instant, place: usize) {
+        while let Some(front) = self.queues[place].entries.front_mut() {
+            let expiry = front.batch.created + self.config.delivery_timeout;
+            if now < expiry {
+                self.queues[place].is_timed = true;
+                self.expiries.insert((expiry, place));
+                return;
             }
+            front.possibly_written |= front.call.is_some();
+            let text = format!(
+                "{} within delivery.timeout.ms={}",
+                front.batch.describe(),
+                self.config.delivery_timeout.as_millis()
+            );
+            let mut error = Error::new(ErrorKind::Timeout, text);
+            if let Some(cause) = front.last_error.take() {
+                error = error.with_cause(cause);
+            }
+            self.fail(place, 0, error);
+            // What stood behind it may go now.
+            self.look_at(place);
         }
     }
 
@@ -600,7 +619,7 @@ impl Sender {
 
     /// When [`Self::expire`] or [`Self::route`] should be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.next_expiry.filter(|_| self.unsettled > 0);
+        let expiry = self.expiries.first().map(|(time, _)| *time).filter(|_| self.unsettled > 0);
         let retry = self.delayed.first().map(|(time, _)| *time);
         [expiry, retry].into_iter().flatten().min()
     }

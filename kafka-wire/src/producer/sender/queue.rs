@@ -15,6 +15,8 @@ pub(super) struct Queue {
     pub(super) entries: VecDeque<Entry>,
     /// Whether it stands in one of the sender's lists of queues to look at.
     pub(super) is_listed: bool,
+    /// Whether it stands in the sender's list of expiries, not later than its first batch expires.
+    pub(super) is_timed: bool,
     /// Batches on the wire, those included that have expired meanwhile; all to `broker`.
     pub(super) on_wire: usize,
     pub(super) broker: BrokerId,
@@ -52,6 +54,7 @@ impl Queue {
             partition,
             entries: VecDeque::new(),
             is_listed: false,
+            is_timed: false,
             on_wire: 0,
             broker: BrokerId(-1),
             identity: None,

@@ -146,7 +146,8 @@ impl World {
     fn send(&mut self) {
         let leaders = self.leaders;
         let route = &mut |partition: &TopicPartition| Route::Leader(leaders[partition.partition as usize]);
-        self.sender.route(self.now, self.generation, route);
+        self.sender.follow(self.generation, Admission::default());
+        self.sender.route(self.now, route);
         while let Some(call) = self.sender.poll_call(self.now, route) {
             self.wires[call.broker.0 as usize].push_back(call);
         }
@@ -691,7 +692,8 @@ fn the_work_for_a_request_does_not_grow_with_the_partitions_that_wait() {
             routed += 1;
             Route::Leader(BrokerId(0))
         };
-        sender.route(now, 1, &mut route);
+        sender.follow(1, Admission::default());
+        sender.route(now, &mut route);
         while let Some(call) = sender.poll_call(now, &mut route) {
             wire.push_back(call);
         }
@@ -703,4 +705,56 @@ fn the_work_for_a_request_does_not_grow_with_the_partitions_that_wait() {
     assert_eq!(*settled.lock().unwrap(), WAITING);
     // Once when it was pushed, once when it is its turn; once more where it does not fit at the end.
     assert!(routed <= 3 * WAITING, "{routed} looks at {WAITING} partitions");
+}
+
+/// Nor do those that no event concerns: without a leader, outside the transaction, or not expired.
+#[test]
+fn what_can_go_nowhere_is_looked_at_again_when_that_has_changed() {
+    const WAITING: i32 = 100;
+    let config = SenderConfig { delivery_timeout: Duration::from_secs(10), ..config() };
+    let mut sender = Sender::new(config);
+    sender.identify(ProducerIdentity { id: 7, epoch: 0 });
+    #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+    let now = Instant::now();
+    let push = |sender: &mut Sender, partition: i32, created: Instant| {
+        let mut builder = BatchBuilder::new(Compression::NONE, 64);
+        builder.append(1, None, Some(&[7]), &[]).unwrap();
+        let partition = TopicPartition::new("t", partition);
+        sender.push(Batch { partition, records: builder.seal(), created, done: Done::new(1, drop) });
+    };
+    for answer in [Route::NoLeader, Route::Hold] {
+        for partition in 0..WAITING {
+            push(&mut sender, partition, now);
+        }
+        let mut routed = 0;
+        let mut nowhere = |_: &TopicPartition| {
+            routed += 1;
+            answer
+        };
+        for _ in 0..WAITING {
+            sender.follow(1, Admission::default());
+            sender.route(now, &mut nowhere);
+            assert!(sender.poll_call(now, &mut nowhere).is_none());
+            assert_eq!(sender.take_metadata_stale(), answer == Route::NoLeader, "as long as it is so");
+        }
+        assert_eq!(routed, WAITING);
+        sender.follow(2, Admission { accepts: true, added: 1 });
+        let mut somewhere = |_: &TopicPartition| Route::Leader(BrokerId(0));
+        sender.route(now, &mut somewhere);
+        let call = sender.poll_call(now, &mut somewhere).unwrap();
+        assert_eq!(call.batches.len() as i32, WAITING);
+        let answers = call.batches.iter().rev().map(|batch| PartitionAnswer::unanswered(&batch.partition));
+        sender.handle_answer(now, call.id, Ok(answers.collect()));
+        assert!(sender.is_empty());
+        sender.follow(1, Admission::default());
+    }
+    for partition in 0..WAITING {
+        push(&mut sender, partition, now + Duration::from_secs(partition as u64));
+    }
+    for partition in 0..WAITING {
+        let expiry = now + Duration::from_secs(10 + partition as u64);
+        assert_eq!(sender.poll_timeout(), Some(expiry));
+        sender.expire(expiry);
+    }
+    assert!(sender.is_empty() && sender.poll_timeout().is_none());
 }
