@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+
 use super::buffers::Generation;
 use super::membership::Membership;
 use crate::cluster::CoordinatorKind;
@@ -16,8 +18,8 @@ use crate::protocol::messages::offset_commit_request::{
 };
 use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use crate::protocol::messages::{
-    ApiKey, GroupId, Message as _, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, StrBytes,
-    TopicName,
+    ApiKey, GroupId, Message as _, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, StrBytes, TopicName,
 };
 use crate::protocol::request::{FrameBuilder, Plain, Request, Response};
 use crate::reply::Reply;
@@ -44,6 +46,10 @@ struct Task {
     /// As whom a commit was last sent.
     sent_as: Option<MemberIdentity>,
 }
+
+/// Commits and questions that may wait: a bound against an application that commits each record, and awaits none,
+/// while no coordinator answers.
+const TASKS_MAX: usize = 10_000;
 
 /// What is committed for partitions, in their order, or why that is not known.
 pub(super) type Starts = (Vec<(TopicPartition, Generation)>, Result<Committed>);
@@ -93,6 +99,11 @@ impl GroupOffsets {
     }
 
     fn add(&mut self, work: Work, give_up_at: Instant) {
+        if self.tasks.len() >= TASKS_MAX && !matches!(work, Work::Start(_)) {
+            let text = format!("use committed offsets while {TASKS_MAX} commits and questions wait already");
+            let error = Error::new(ErrorKind::Usage, text);
+            return work.answer(Err(error.with_hint("wait for some of them before you ask for more")));
+        }
         self.tasks.push_back(Task {
             work,
             give_up_at,
@@ -184,11 +195,20 @@ impl GroupOffsets {
     }
 
     fn finish(&mut self, outcome: Result<Committed>) {
-        let Some(task) = self.tasks.pop_front() else { return };
-        match task.work {
-            Work::Commit(_, reply) => reply.send(outcome.map(|_| ())),
-            Work::Fetch(_, reply) => reply.send(outcome),
-            Work::Start(partitions) => self.starts.push_back((partitions, outcome)),
+        match self.tasks.pop_front().map(|task| task.work) {
+            None => {}
+            Some(Work::Start(partitions)) => self.starts.push_back((partitions, outcome)),
+            Some(work) => work.answer(outcome),
+        }
+    }
+}
+
+impl Work {
+    fn answer(self, outcome: Result<Committed>) {
+        match self {
+            Self::Commit(_, reply) => reply.send(outcome.map(|_| ())),
+            Self::Fetch(_, reply) => reply.send(outcome),
+            Self::Start(_) => {}
         }
     }
 }
@@ -222,16 +242,8 @@ impl Task {
 
     fn read(&self, response: Response) -> Result<Committed> {
         match &self.work {
-            Work::Commit(..) => {
-                let response = response.decode::<OffsetCommitRequest>()?;
-                for topic in &response.topics {
-                    for partition in &topic.partitions {
-                        if let Some(code) = ErrorCode::from_wire(partition.error_code) {
-                            let at = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-                            return Err(refused(code, "commit offsets").with_partition(at));
-                        }
-                    }
-                }
+            Work::Commit(offsets, _) => {
+                check_committed(offsets, &response.decode::<OffsetCommitRequest>()?)?;
                 Ok(Vec::new())
             }
             Work::Fetch(..) | Work::Start(_) => {
@@ -329,12 +341,14 @@ fn read_committed(partitions: &[TopicPartition], response: &OffsetFetchResponse)
     if let Some(code) = ErrorCode::from_wire(response.error_code) {
         return Err(refused(code, "read committed offsets"));
     }
+    let mut answers = HashMap::new();
+    for topic in &response.topics {
+        let answered =
+            topic.partitions.iter().map(|answer| ((topic.name.as_str(), answer.partition_index), answer));
+        answers.extend(answered);
+    }
     let find = |wanted: &TopicPartition| -> Result<Option<CommittedOffset>> {
-        let topic = response.topics.iter().find(|topic| *topic.name.0 == *wanted.topic);
-        let mut answers = topic.into_iter().flat_map(|topic| &topic.partitions);
-        let Some(answer) = answers.find(|answer| answer.partition_index == wanted.partition) else {
-            return Ok(None);
-        };
+        let Some(answer) = answers.get(&(&*wanted.topic, wanted.partition)) else { return Ok(None) };
         if let Some(code) = ErrorCode::from_wire(answer.error_code) {
             return Err(refused(code, "read a committed offset").with_partition(wanted.clone()));
         }
@@ -345,6 +359,31 @@ fn read_committed(partitions: &[TopicPartition], response: &OffsetFetchResponse)
         }))
     };
     partitions.iter().map(|wanted| Ok((wanted.clone(), find(wanted)?))).collect()
+}
+
+/// Whether all of `offsets` are committed.
+fn check_committed(
+    offsets: &[(TopicPartition, CommittedOffset)],
+    response: &OffsetCommitResponse,
+) -> Result<()> {
+    let mut answered = HashSet::new();
+    for topic in &response.topics {
+        for partition in &topic.partitions {
+            if let Some(code) = ErrorCode::from_wire(partition.error_code) {
+                let at = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                return Err(refused(code, "commit offsets").with_partition(at));
+            }
+            answered.insert((topic.name.as_str(), partition.partition_index));
+        }
+    }
+    let is_answered = |at: &TopicPartition| answered.contains(&(&*at.topic, at.partition));
+    match offsets.iter().find(|(partition, _)| !is_answered(partition)) {
+        None => Ok(()),
+        Some((partition, _)) => {
+            let text = "commit offsets: the coordinator answered without this partition";
+            Err(Error::new(ErrorKind::Protocol, text).with_partition(partition.clone()))
+        }
+    }
 }
 
 fn refused(code: ErrorCode, attempted: &'static str) -> Error {
@@ -364,5 +403,52 @@ fn is_about_the_coordinator(error: &Error) -> bool {
                 .contains(&code)
         }
         None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::protocol::messages::offset_commit_response::{
+        OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    };
+
+    fn offsets(partitions: &[i32]) -> Vec<(TopicPartition, CommittedOffset)> {
+        let offset = CommittedOffset { offset: 7, leader_epoch: None, metadata: String::new() };
+        partitions.iter().map(|index| (TopicPartition::new("t", *index), offset.clone())).collect()
+    }
+
+    #[test]
+    fn an_answer_that_leaves_a_partition_out_has_not_committed_it() {
+        let partition = |index| OffsetCommitResponsePartition::default().with_partition_index(index);
+        let answered = OffsetCommitResponseTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition(1), partition(0)]);
+        let response = OffsetCommitResponse::default().with_topics(vec![answered]);
+        assert!(check_committed(&offsets(&[0, 1]), &response).is_ok());
+        let error = check_committed(&offsets(&[0, 2, 1]), &response).unwrap_err();
+        assert_eq!((error.kind(), error.partition().unwrap().partition), (ErrorKind::Protocol, 2));
+    }
+
+    #[test]
+    fn commits_that_wait_are_bounded() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+        let now = Instant::now();
+        let mut group_offsets = GroupOffsets::new(Some("g".into()), false);
+        let refused: Arc<Mutex<Vec<Error>>> = Arc::default();
+        let mut commit = || {
+            let refused = Arc::clone(&refused);
+            let reply = Reply::new(move |outcome: Result<()>| refused.lock().unwrap().extend(outcome.err()));
+            group_offsets.commit(offsets(&[0]), now, reply);
+        };
+        for _ in 0..TASKS_MAX {
+            commit();
+        }
+        assert!(refused.lock().unwrap().is_empty());
+        commit();
+        let error = refused.lock().unwrap().pop().unwrap();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("10000"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Offsets looked up by their leaders (ListOffsets), many partitions in one request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,19 @@ pub(super) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct LookupId(u64);
 
-/// Lookups in progress. Each is answered once by [`OffsetLookup::next_answer`].
+/// Lookups in progress. Each is answered once by [`OffsetLookup::next_answer`]. One that waits costs nothing until
+/// something has changed that it may wait for.
 #[derive(Debug)]
 pub(super) struct OffsetLookup {
-    items: BTreeMap<LookupId, Item>,
+    items: HashMap<LookupId, Item>,
+    /// To be looked at.
+    pending: BTreeSet<LookupId>,
+    /// Not asked, and to be looked at when the cluster has changed, or when their time has come.
+    waiting: BTreeSet<LookupId>,
+    /// When to look at those that have not been asked.
+    timers: BTreeSet<(Instant, LookupId)>,
+    /// Of the cluster, when those that wait were last looked at, and why none can be reached.
+    seen: (u64, Option<ErrorKind>),
     calls: HashMap<Token, Vec<LookupId>>,
     answers: Vec<(LookupId, Result<ListedOffset>)>,
     last_id: u64,
@@ -35,7 +44,8 @@ struct Item {
     partition: TopicPartition,
     spec: OffsetSpec,
     isolation: Isolation,
-    asked: bool,
+    /// As the clock has it.
+    timer: Option<Instant>,
     retry_at: Option<Instant>,
     failures: u32,
     give_up_at: Instant,
@@ -45,7 +55,16 @@ struct Item {
 
 impl OffsetLookup {
     pub(super) fn new() -> Self {
-        Self { items: BTreeMap::new(), calls: HashMap::new(), answers: Vec::new(), last_id: 0 }
+        Self {
+            items: HashMap::new(),
+            pending: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            seen: (0, None),
+            calls: HashMap::new(),
+            answers: Vec::new(),
+            last_id: 0,
+        }
     }
 
     /// Looks `spec` up; takes effect with the next [`drive`](Self::drive).
@@ -62,7 +81,7 @@ impl OffsetLookup {
             partition,
             spec,
             isolation,
-            asked: false,
+            timer: None,
             retry_at: None,
             failures: 0,
             give_up_at,
@@ -70,6 +89,7 @@ impl OffsetLookup {
             last_error: None,
         };
         self.items.insert(id, item);
+        self.pending.insert(id);
         id
     }
 
@@ -79,11 +99,7 @@ impl OffsetLookup {
 
     /// When [`drive`](Self::drive) is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let due = |item: &Item| {
-            let unknown = item.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE);
-            [item.retry_at, Some(item.give_up_at), unknown].into_iter().flatten().min()
-        };
-        self.items.values().filter(|item| !item.asked).filter_map(due).min()
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// The topics that are waited for.
@@ -93,24 +109,33 @@ impl OffsetLookup {
 
     /// Sends what can be sent, and gives up what has waited too long.
     pub(super) fn drive(&mut self, now: Instant, core: &mut Core) {
-        self.give_up(now, core);
+        self.wake_waiting(now, core);
         // A request may name a partition once: a second question about it waits for the first one's answer.
         let mut by_leader: BTreeMap<(BrokerId, bool, i16), BTreeMap<TopicPartition, LookupId>> =
             BTreeMap::new();
-        for (id, item) in &mut self.items {
-            if item.asked || item.retry_at.is_some_and(|at| at > now) {
+        for id in std::mem::take(&mut self.pending) {
+            self.disarm(id);
+            let Some(item) = self.items.get_mut(&id) else { continue };
+            if let Some(error) = item.hopeless(now, core) {
+                self.finish(id, Err(error));
                 continue;
             }
-            item.retry_at = None;
-            let topic = &item.partition.topic;
-            core.watch_topics(now, [Arc::clone(topic)]);
-            if let Some((leader, _)) = core.cluster().leader(&item.partition) {
-                item.unknown_since = None;
-                let committed = item.isolation == Isolation::ReadCommitted;
-                let together = by_leader.entry((leader, committed, item.spec.first_version())).or_default();
-                together.entry(item.partition.clone()).or_insert(*id);
-            } else if is_unknown(core, &item.partition) {
+            item.retry_at = item.retry_at.filter(|at| *at > now);
+            core.watch_topics(now, [Arc::clone(&item.partition.topic)]);
+            let leader = core.cluster().leader(&item.partition);
+            if is_unknown(core, &item.partition) {
                 item.unknown_since.get_or_insert(now);
+            } else if leader.is_some() {
+                item.unknown_since = None;
+            }
+            let Some((leader, _)) = leader.filter(|_| item.retry_at.is_none()) else {
+                self.wait(id);
+                continue;
+            };
+            let committed = item.isolation == Isolation::ReadCommitted;
+            let together = by_leader.entry((leader, committed, item.spec.first_version())).or_default();
+            if *together.entry(item.partition.clone()).or_insert(id) != id {
+                self.wait(id);
             }
         }
         let timeout = core.config().request_timeout;
@@ -120,13 +145,44 @@ impl OffsetLookup {
             let versions = first_version..=10;
             let to = Target::Broker { id: leader, lane: Lane::Control };
             let token = core.call(now, to, Box::new(Plain::in_versions(request, versions)), timeout);
-            for id in &ids {
-                if let Some(item) = self.items.get_mut(id) {
-                    item.asked = true;
-                }
-            }
             self.calls.insert(token, ids);
         }
+    }
+
+    /// Those whose time has come are to be looked at, and all that wait when something has changed.
+    fn wake_waiting(&mut self, now: Instant, core: &Core) {
+        let seen = (core.cluster().generation(), core.connect_error().map(Error::kind));
+        if std::mem::replace(&mut self.seen, seen) != seen {
+            self.pending.append(&mut self.waiting);
+        }
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            self.waiting.remove(&id);
+            self.pending.insert(id);
+        }
+    }
+
+    /// Not asked now: to be looked at when something has changed, or at its time.
+    fn wait(&mut self, id: LookupId) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let unknown = item.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE);
+        let timer = [item.retry_at, Some(item.give_up_at), unknown].into_iter().flatten().min();
+        item.timer = timer;
+        self.timers.extend(timer.map(|at| (at, id)));
+        self.waiting.insert(id);
+    }
+
+    fn disarm(&mut self, id: LookupId) {
+        if let Some(at) = self.items.get_mut(&id).and_then(|item| item.timer.take()) {
+            self.timers.remove(&(at, id));
+        }
+    }
+
+    fn finish(&mut self, id: LookupId, result: Result<ListedOffset>) {
+        self.items.remove(&id);
+        self.answers.push((id, result));
     }
 
     /// Takes the answer if it was asked for here.
@@ -140,6 +196,8 @@ impl OffsetLookup {
         let Some(ids) = self.calls.remove(&token) else {
             return Some(result);
         };
+        // A second question about a partition waited for this.
+        self.pending.append(&mut self.waiting);
         match result.and_then(Response::decode::<ListOffsetsRequest>) {
             Ok(response) => self.accept(now, &ids, &response, core),
             Err(error) => {
@@ -204,40 +262,32 @@ impl OffsetLookup {
             Err(error) if error.is_retriable() => error,
             result => {
                 let result = result.map_err(|error| item.describe(error));
-                self.items.remove(&id);
-                self.answers.push((id, result));
-                return;
+                return self.finish(id, result);
             }
         };
         core.request_metadata(now);
-        item.asked = false;
         item.failures = item.failures.saturating_add(1);
         item.retry_at = Some(now + core.retry_delay(item.failures));
         item.last_error = Some(error);
-    }
-
-    fn give_up(&mut self, now: Instant, core: &Core) {
-        let mut given_up = Vec::new();
-        for (id, item) in self.items.iter().filter(|(_, item)| !item.asked) {
-            let unknown = item.unknown_since.is_some_and(|since| now >= since + UNKNOWN_TOPIC_PATIENCE);
-            if unknown {
-                given_up.push((*id, unknown_topic(core, &item.partition)));
-            } else if now >= item.give_up_at {
-                given_up.push((*id, item.timed_out(core)));
-            } else if let Some(error) = core.connect_error().filter(|error| !error.is_retriable()) {
-                given_up.push((*id, item.describe(error.clone())));
-            } else if let Some(error) = refused_topic(core, &item.partition) {
-                given_up.push((*id, error));
-            }
-        }
-        for (id, error) in given_up {
-            self.items.remove(&id);
-            self.answers.push((id, Err(error)));
-        }
+        self.wait(id);
     }
 }
 
 impl Item {
+    /// Why it is no use to wait any longer.
+    fn hopeless(&self, now: Instant, core: &Core) -> Option<Error> {
+        if self.unknown_since.is_some_and(|since| now >= since + UNKNOWN_TOPIC_PATIENCE) {
+            return Some(unknown_topic(core, &self.partition));
+        }
+        if now >= self.give_up_at {
+            return Some(self.timed_out(core));
+        }
+        if let Some(error) = core.connect_error().filter(|error| !error.is_retriable()) {
+            return Some(self.describe(error.clone()));
+        }
+        refused_topic(core, &self.partition)
+    }
+
     fn describe(&self, error: Error) -> Error {
         error.with_partition(self.partition.clone())
     }

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -448,7 +448,8 @@ impl ConsumerMachine {
         for partition in partitions {
             self.assignment.remove(partition);
         }
-        for TopicPartition { topic, .. } in partitions {
+        let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|partition| &partition.topic).collect();
+        for topic in topics {
             let still_read = self.assignment.has_topic(topic);
             let still_asked = self.membership.watches(topic)
                 || self.lookup.topics().any(|other| other == topic)

@@ -42,6 +42,10 @@ pub(super) struct Membership {
     member: Option<Box<dyn Member>>,
     /// By name, each with what is wrong with it: since when, and whether that was said.
     named: BTreeMap<Arc<str>, Option<(Instant, bool)>>,
+    /// Of the cluster, when these were last looked at; `None` when they have changed since.
+    seen_generation: Option<u64>,
+    /// When to look at them again, without anything else happening.
+    look_at: Option<Instant>,
     finder: Option<TopicFinder>,
     is_subscribed: bool,
     /// All topics of the subscription.
@@ -60,6 +64,8 @@ impl Membership {
             shared: SharedRebalances::default(),
             member: None,
             named: BTreeMap::new(),
+            seen_generation: None,
+            look_at: None,
             finder: None,
             is_subscribed: false,
             topics: BTreeSet::new(),
@@ -81,10 +87,10 @@ impl Membership {
             self.finish_unsubscribe(now, core);
         }
         self.is_subscribed = true;
-        self.named.clear();
+        self.name_topics(BTreeMap::new());
         let subscription = match wanted {
             Wanted::Topics(topics) => {
-                self.named = topics.iter().map(|topic| (Arc::clone(topic), None)).collect();
+                self.name_topics(topics.iter().map(|topic| (Arc::clone(topic), None)).collect());
                 Subscription { topics, pattern: None }
             }
             Wanted::Pattern(pattern) if is_served => {
@@ -96,6 +102,12 @@ impl Membership {
             }
         };
         self.set(now, subscription, core);
+    }
+
+    fn name_topics(&mut self, named: BTreeMap<Arc<str>, Option<(Instant, bool)>>) {
+        self.named = named;
+        self.seen_generation = None;
+        self.look_at = None;
     }
 
     fn set(&mut self, now: Instant, subscription: Subscription, core: &mut Core) {
@@ -117,7 +129,7 @@ impl Membership {
     /// Leaves the group, when what the application has committed is.
     pub(super) fn unsubscribe(&mut self, core: &mut Core) {
         self.drop_finder(core);
-        self.named.clear();
+        self.name_topics(BTreeMap::new());
         self.unsubscribes = true;
     }
 
@@ -203,6 +215,12 @@ impl Membership {
 
     /// Tells the application, once, of topics that it named and that are not there, or not for it.
     fn look_at_topics(&mut self, now: Instant, core: &Core) {
+        let generation = Some(core.cluster().generation());
+        if std::mem::replace(&mut self.seen_generation, generation) == generation
+            && self.look_at.is_none_or(|at| now < at)
+        {
+            return;
+        }
         let mut errors = Vec::new();
         for (topic, trouble) in &mut self.named {
             let any = TopicPartition { topic: Arc::clone(topic), partition: 0 };
@@ -217,6 +235,8 @@ impl Membership {
                 errors.push(refused.unwrap_or_else(|| unknown_topic(core, &any)));
             }
         }
+        let unsaid = self.named.values().flatten().filter(|(_, is_said)| !is_said);
+        self.look_at = unsaid.map(|(since, _)| *since + UNKNOWN_TOPIC_PATIENCE).min();
         let mut shared = self.shared.lock();
         errors.into_iter().for_each(|error| shared.push(Event::Failed(error)));
     }
@@ -301,16 +321,14 @@ impl Membership {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let troubles = self.named.values().flatten();
-        let unsaid =
-            troubles.filter(|(_, is_said)| !is_said).map(|(since, _)| *since + UNKNOWN_TOPIC_PATIENCE);
         let closing = self.closing.as_ref().filter(|closing| closing.reply.is_some());
         let own = [
             self.finder.as_ref().and_then(TopicFinder::poll_timeout),
             self.member.as_ref().and_then(|member| member.poll_timeout()),
             closing.map(|closing| closing.deadline),
+            self.look_at,
         ];
-        own.into_iter().flatten().chain(unsaid).min()
+        own.into_iter().flatten().min()
     }
 }
 
