@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::user_data::Claim;
 use super::{MemberSubscription, PartitionRacks, racks_matter, subscribers};
@@ -249,9 +249,11 @@ impl<'a> Division<'a> {
     }
 
     /// Moves or exchanges partitions that are far from their member, without making the group less even;
-    /// whether there were any.
+    /// whether there were any. A member that has nothing for another one is asked once for it: what it gets
+    /// meanwhile the next pass looks at.
     fn bring_near(&mut self) -> bool {
         let mut any = false;
+        let mut in_vain = HashSet::new();
         for topic in 0..self.topics.len() {
             for partition in 0..self.topics[topic].owners.len() {
                 let slot = (topic, partition);
@@ -259,7 +261,7 @@ impl<'a> Division<'a> {
                 if !self.is_far(slot, owner) {
                     continue;
                 }
-                let Some((nearer, in_return)) = self.nearer(slot, owner) else { continue };
+                let Some((nearer, in_return)) = self.nearer(slot, owner, &mut in_vain) else { continue };
                 self.take(slot);
                 self.give(slot, nearer);
                 if let Some(other) = in_return {
@@ -273,7 +275,13 @@ impl<'a> Division<'a> {
     }
 
     /// A member near the partition that has less than its owner, or one with a partition to exchange it for.
-    fn nearer(&self, slot: Slot, owner: usize) -> Option<(usize, Option<Slot>)> {
+    /// `in_vain` are the pairs of owners and members of which it is known that there is none.
+    fn nearer(
+        &self,
+        slot: Slot,
+        owner: usize,
+        in_vain: &mut HashSet<(usize, usize)>,
+    ) -> Option<(usize, Option<Slot>)> {
         let class = &self.classes[self.topics[slot.0].class];
         let near = |member: &usize| {
             let racks = &self.topics[slot.0].racks[slot.1];
@@ -284,13 +292,20 @@ impl<'a> Division<'a> {
             return Some((member, None));
         }
         candidates().find_map(|member| {
+            if in_vain.contains(&(owner, member)) {
+                return None;
+            }
             let owner_may_have = |class: &usize| self.classes[*class].binary_search(&owner).is_ok();
             let held = (0..self.classes.len())
                 .filter(owner_may_have)
                 .flat_map(|class| &self.holdings[member][class]);
             let mut fitting =
                 held.filter(|other| !self.is_far(**other, owner) || self.is_far(**other, member));
-            fitting.next().map(|other| (member, Some(*other)))
+            let fitting = fitting.next().map(|other| (member, Some(*other)));
+            if fitting.is_none() {
+                in_vain.insert((owner, member));
+            }
+            fitting
         })
     }
 
