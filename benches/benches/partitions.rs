@@ -1,6 +1,6 @@
-//! What a consumer of many partitions costs: CPU time of this process per batch of 100 records of 100 bytes, read
-//! from 4 and from 10,000 partitions, and what waiting at the end of all of them costs. The embedded broker has a
-//! process of its own.
+//! What many partitions cost: CPU time of this process per batch of 100 records of 100 bytes, written to and read from
+//! 4 and 10,000 partitions, and what waiting at the end of all of them costs. The embedded broker has a process of its
+//! own.
 //!
 //! `cargo bench -p tidewater-benches --bench partitions [-- BATCHES]`
 
@@ -20,26 +20,42 @@ const IDLE: Duration = Duration::from_secs(10);
 
 fn main() {
     let batches = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(40_000);
-    for partitions in [4, 10_000] {
-        let broker = Broker::with_partitions(TOPIC, partitions);
-        produce(&broker.bootstrap, partitions, batches);
-        let before = cpu_s();
-        let mut consumer = assigned(&broker.bootstrap, partitions);
-        // The first batch comes when all partitions have been looked up.
-        let first = read(&mut consumer, 1);
-        let started = cpu_s();
-        let rest = read(&mut consumer, batches - first);
-        let (start_s, read_s) = (started - before, cpu_s() - started);
-        assert!(consumer.poll_blocking(Duration::from_secs(1)).unwrap().is_empty());
-        let (before, since) = (cpu_s(), now());
-        assert!(consumer.poll_blocking(IDLE).unwrap().is_empty());
-        let idle = (cpu_s() - before) / since.elapsed().as_secs_f64();
-        println!(
-            "{partitions:6} partitions: start {start_s:.2} s, {:6.2} µs a batch, idle {:.1} % of a core",
-            read_s * 1e6 / rest as f64,
-            idle * 100.0
-        );
-    }
+    let [few, many] = [4, 10_000].map(|partitions| measure(partitions, batches));
+    println!(
+        "ratio: produce {:.2}, consume {:.2}",
+        many.produce_us / few.produce_us,
+        many.read_us / few.read_us
+    );
+}
+
+/// CPU time per batch.
+struct Costs {
+    produce_us: f64,
+    read_us: f64,
+}
+
+fn measure(partitions: i32, batches: usize) -> Costs {
+    let broker = Broker::with_partitions(TOPIC, partitions);
+    let before = cpu_s();
+    produce(&broker.bootstrap, partitions, batches);
+    let produce_us = (cpu_s() - before) * 1e6 / batches as f64;
+    let before = cpu_s();
+    let mut consumer = assigned(&broker.bootstrap, partitions);
+    // The first batch comes when all partitions have been looked up.
+    let first = read(&mut consumer, 1);
+    let started = cpu_s();
+    let rest = read(&mut consumer, batches - first);
+    let (start_s, read_us) = (started - before, (cpu_s() - started) * 1e6 / rest as f64);
+    assert!(consumer.poll_blocking(Duration::from_secs(1)).unwrap().is_empty());
+    let (before, since) = (cpu_s(), now());
+    assert!(consumer.poll_blocking(IDLE).unwrap().is_empty());
+    let idle = (cpu_s() - before) / since.elapsed().as_secs_f64();
+    println!(
+        "{partitions:6} partitions: produce {produce_us:6.2} µs a batch; start {start_s:.2} s, consume {read_us:6.2} µs \
+         a batch, idle {:.1} % of a core",
+        idle * 100.0
+    );
+    Costs { produce_us, read_us }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a bench takes the time")]
