@@ -73,8 +73,7 @@ where
     let logins = Logins::new(&config.security)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(start)?;
-    let seed = RandomState::new().hash_one(name);
-    let mut engine = Engine::new(now(), config, seed, role);
+    let mut engine = Engine::new(now(), config, seed(), role);
     engine.set_wall_clock(now(), unix_ns());
     let on_thread = Arc::clone(&signal);
     let thread = thread::Builder::new()
@@ -102,6 +101,11 @@ where
 #[allow(clippy::disallowed_methods, reason = "the rim reads the clock for the machines")]
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+/// A seed for a machine: another one each time.
+pub(super) fn seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// When `timeout` is over.

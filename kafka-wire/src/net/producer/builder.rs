@@ -1,7 +1,6 @@
 //! How a producer comes to be, with what the application puts into it.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 
 use super::feed::ProducerFeed;
@@ -66,7 +65,7 @@ impl ProducerBuilder {
         let Self { config, partitioner, interceptors, on_delivery } = self;
         config.check()?;
         let config = config.with_finite_times();
-        let seed = RandomState::new().hash_one("producer");
+        let seed = driver::seed();
         let signal = Arc::new(Signal::default());
         let accumulator = Accumulator::new(AccumulatorConfig {
             compression: Compression::new(config.compression, config.compression_level)?,

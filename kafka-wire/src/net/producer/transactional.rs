@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,9 +44,8 @@ impl TransactionalProducer {
             return Err(Error::new(ErrorKind::Config, "a transactional producer needs transactional.id"));
         }
         let config = &config.clone().with_finite_times();
-        let seed = RandomState::new().hash_one("transactional producer");
         let signal = Arc::new(Signal::default());
-        let role = ProducerRole::new(config, seed, Box::new(|_, _| {}));
+        let role = ProducerRole::new(config, driver::seed(), Box::new(|_, _| {}));
         let (mailbox, feed) = Mailbox::new(Arc::clone(&signal));
         let driver = driver::spawn("kafka-transactions", &config.client, role, feed, signal)?;
         Ok(Self(Arc::new(Inner { mailbox, _driver: driver })))
