@@ -7,6 +7,8 @@
 pub(crate) mod assignor;
 pub(crate) mod classic;
 pub(crate) mod consumer_protocol;
+#[cfg(test)]
+mod harness;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +18,7 @@ use std::time::Instant;
 use crate::engine::{Core, Token};
 use crate::error::{Error, Result};
 use crate::protocol::request::Response;
+use crate::time::Rng;
 use crate::types::TopicPartition;
 
 /// What a member wants to read.
@@ -59,6 +62,12 @@ pub(crate) struct MemberIdentity {
     pub(crate) generation: i32,
     /// `group.instance.id`.
     pub(crate) instance_id: Option<Arc<str>>,
+}
+
+/// The id of a new member, for protocols where it names itself: a random UUID, as Java's.
+pub(crate) fn new_member_id(rng: &mut Rng) -> Arc<str> {
+    let bits = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().hyphenated().to_string().into()
 }
 
 /// What becomes of the membership when a consumer is closed (KIP-1092).

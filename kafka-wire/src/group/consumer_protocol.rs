@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::calls::{Caller, Slot, Told, Verdict, judge, read_names, resolve_names};
-use super::{Event, GroupMembershipOperation, Member, MemberIdentity, Subscription};
+use super::{Event, GroupMembershipOperation, Member, MemberIdentity, Subscription, new_member_id};
 use crate::cluster::CoordinatorKind;
 use crate::config::GroupConfig;
 use crate::engine::{Core, Target, Token};
@@ -131,7 +131,7 @@ impl ConsumerMember {
 
     fn beat(&mut self, now: Instant, core: &mut Core) {
         if self.caller.member_id.is_empty() {
-            self.caller.generate_id(core.rng());
+            self.caller.member_id = new_member_id(core.rng());
         }
         let telling = Told {
             subscription: self.subscription.clone(),

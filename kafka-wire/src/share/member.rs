@@ -9,6 +9,7 @@ use super::session::Slot;
 use crate::cluster::CoordinatorKind;
 use crate::engine::{Core, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::group::new_member_id;
 use crate::protocol::messages::{
     GroupId, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse, StrBytes, TopicName,
 };
@@ -129,9 +130,7 @@ impl ShareMember {
             return;
         }
         if self.id.is_empty() {
-            let bits = (u128::from(core.rng().next_u64()) << 64) | u128::from(core.rng().next_u64());
-            let id = uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();
-            self.id = id.hyphenated().to_string().into();
+            self.id = new_member_id(core.rng());
         }
         self.beat(now, core);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{GroupMembershipOperation, Subscription};
 use crate::cluster::CoordinatorKind;
 use crate::config::GroupConfig;
-use crate::engine::{Rng, Target};
+use crate::engine::Target;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use crate::protocol::messages::metadata_request::MetadataRequestTopic;
@@ -57,12 +57,6 @@ impl Caller {
             member_id: "".into(),
             epoch: 0,
         }
-    }
-
-    pub(super) fn generate_id(&mut self, rng: &mut Rng) {
-        let bits = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-        let id = uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();
-        self.member_id = id.hyphenated().to_string().into();
     }
 
     pub(super) fn coordinator(&self) -> Target {

@@ -6,59 +6,26 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::config::ClientConfig;
-use crate::engine::{ConnectionId, Engine, Output, Role};
+use crate::engine::{ConnectionId, Engine, Output};
 use crate::error::ErrorCode;
-use crate::metrics::{Groups, Sink};
+use crate::group::harness::{Harness, coordinator, next_event};
 use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
-use crate::protocol::messages::find_coordinator_response::Coordinator;
 use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, Encodable, FindCoordinatorResponse, MetadataRequest,
-    MetadataResponse, StrBytes, TopicName,
+    ApiKey, ApiVersionsResponse, BrokerId, Encodable, MetadataRequest, MetadataResponse, StrBytes, TopicName,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Topics `a` and `b` have the ids 1 and 2; `b` is known to the brokers alone.
 const TOPICS: [(&str, u8); 2] = [("a", 1), ("b", 2)];
 
-type Ask = Box<dyn FnOnce(&mut ConsumerMember, Instant, &mut Core)>;
-
-struct Harness(ConsumerMember);
-
-impl Role for Harness {
-    type Command = Ask;
-    const METRIC_GROUPS: Groups = Groups { client: "test-metrics", node: "test-node-metrics" };
-
-    fn handle_command(&mut self, now: Instant, ask: Ask, core: &mut Core) {
-        ask(&mut self.0, now, core);
-    }
-
-    fn handle_response(&mut self, now: Instant, token: Token, result: Result<Response>, core: &mut Core) {
-        assert!(self.0.handle_response(now, token, result, core).is_none(), "nobody else asks");
-    }
-
-    fn handle_progress(&mut self, now: Instant, core: &mut Core) {
-        self.0.drive(now, core);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.0.poll_timeout()
-    }
-
-    fn is_closed(&self) -> bool {
-        false
-    }
-
-    fn measure(&self, _now: Instant, _sink: &mut Sink<'_>) {}
-}
-
 struct World {
     now: Instant,
-    engine: Engine<Harness>,
+    engine: Engine<Harness<ConsumerMember>>,
     /// Heartbeats that the test has not answered.
     beats: VecDeque<(ConnectionId, ReceivedRequest)>,
     version: i16,
@@ -161,17 +128,7 @@ impl World {
     }
 
     fn event(&mut self) -> String {
-        let slot = Arc::new(std::sync::Mutex::new(None));
-        let event = Arc::clone(&slot);
-        self.ask(move |member, _, _| *slot.lock().unwrap() = member.poll_event());
-        let event = event.lock().unwrap().take();
-        match event {
-            None => "none".to_owned(),
-            Some(Event::Assigned(partitions)) => format!("assigned {partitions:?}"),
-            Some(Event::Revoke(partitions)) => format!("revoke {partitions:?}"),
-            Some(Event::Lost(partitions)) => format!("lost {partitions:?}"),
-            Some(Event::Failed(error)) => format!("failed {error}"),
-        }
+        next_event(|ask| self.ask(ask))
     }
 
     fn member(&self) -> &ConsumerMember {
@@ -200,15 +157,6 @@ fn versions(heartbeat: i16) -> ApiVersionsResponse {
     let keys = keys.into_iter().filter(|(_, max)| *max >= 0);
     let keys = keys.map(|(key, max)| ApiVersion::default().with_api_key(key as i16).with_max_version(max));
     ApiVersionsResponse::default().with_api_keys(keys.collect())
-}
-
-fn coordinator() -> FindCoordinatorResponse {
-    let found = Coordinator::default()
-        .with_key("g".into())
-        .with_node_id(BrokerId(1))
-        .with_host("h".into())
-        .with_port(9001);
-    FindCoordinatorResponse::default().with_coordinators(vec![found])
 }
 
 fn metadata(asked: &MetadataRequest) -> MetadataResponse {
