@@ -17,6 +17,7 @@ const CLIENT_LAYERS: &[&[&str]] = &[
     &["producer", "consumer", "admin", "share"],
     &["net"],
     &["schema"],
+    &["guide"],
 ];
 
 /// Layers of `dataflow/src`.

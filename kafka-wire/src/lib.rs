@@ -25,7 +25,8 @@
 //! # }
 //! ```
 //!
-//! Settings have Java's names and meaning; [`config`] lists them, each default with its reason.
+//! Settings have Java's names and meaning; [`config`] lists them, each default with its reason. The [`guide`] is for who
+//! comes from another client, and for delivery, groups, security, figures, tuning and tests.
 //!
 //! # What is promised
 //!
@@ -93,10 +94,12 @@
 //!
 //! # Features
 //!
-//! All are on by default. `net`: sockets and the handles; without it the crate is the protocol machines alone, without
+//! These are on by default. `net`: sockets and the handles; without it the crate is the protocol machines alone, without
 //! tokio. `tls`: TLS 1.2 and 1.3 by rustls, with the system's certificates or a file's, client certificates, and tokens
-//! from OpenID providers. `gzip`, `snappy`, `lz4`,
-//! `zstd`: the codecs. There is no C in any of them.
+//! from OpenID providers. `metrics`: figures through the facade of that name. `gzip`, `snappy`, `lz4`, `zstd`: the codecs.
+//! There is no C in any of them.
+//!
+//! `schema` is not on by default: the client of schema registries, with Avro, JSON Schema and Protobuf.
 
 // Layers, lowest first; imports point only downwards (see ARCHITECTURE.md).
 #[cfg_attr(
@@ -121,6 +124,7 @@ mod error_code;
     allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
 )]
 mod group;
+pub mod guide;
 pub mod metrics;
 #[cfg(feature = "net")]
 mod net;
