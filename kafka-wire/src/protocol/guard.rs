@@ -69,12 +69,13 @@ fn contains((from, to): (i16, i16), version: i16) -> bool {
     from <= version && version <= to
 }
 
-/// Checks the body of a request in `version`.
+/// Checks the body of a request in `version`. Bytes after it are left alone, as by Kafka: librdkafka ends
+/// AlterUserScramCredentials with one too many.
 ///
 /// # Errors
 /// `Unsupported` when there is no such version, `Protocol` when the body does not have that shape.
 pub fn check_request(api: ApiKey, version: i16, body: &Bytes) -> Result<()> {
-    check(shapes::REQUESTS, body, &Subject { api, kind: "request", version })
+    walk_body(shapes::REQUESTS, body, &Subject { api, kind: "request", version }).map(drop)
 }
 
 /// Checks the body of an answer in `version`.
@@ -82,7 +83,9 @@ pub fn check_request(api: ApiKey, version: i16, body: &Bytes) -> Result<()> {
 /// # Errors
 /// `Unsupported` when there is no such version, `Protocol` when the body does not have that shape.
 pub fn check_response(api: ApiKey, version: i16, body: &Bytes) -> Result<()> {
-    check(shapes::RESPONSES, body, &Subject { api, kind: "answer", version })
+    let subject = Subject { api, kind: "answer", version };
+    let reader = walk_body(shapes::RESPONSES, body, &subject)?;
+    reader.finish(&subject).map_err(|malformed| malformed.in_message(&subject))
 }
 
 /// Whether the first field of an answer is `throttle_time_ms`, as in most APIs.
@@ -127,7 +130,8 @@ fn is_flexible(shapes: &'static [Shape], api: ApiKey, version: i16) -> bool {
     shape_of(shapes, api).is_some_and(|shape| version >= shape.flexible_from)
 }
 
-fn check(shapes: &'static [Shape], body: &Bytes, subject: &Subject) -> Result<()> {
+/// Walks a body to its end, which is where the reader is left.
+fn walk_body<'a>(shapes: &'static [Shape], body: &'a Bytes, subject: &Subject) -> Result<Reader<'a>> {
     let Some(shape) = find(shapes, subject.api, subject.version) else {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -136,8 +140,8 @@ fn check(shapes: &'static [Shape], body: &Bytes, subject: &Subject) -> Result<()
     };
     let mut reader = Reader::new(body, subject.version >= shape.flexible_from);
     walk_struct(&mut reader, shape.fields, subject.version)
-        .and_then(|()| reader.finish(subject))
-        .map_err(|malformed| malformed.in_message(subject))
+        .map_err(|malformed| malformed.in_message(subject))?;
+    Ok(reader)
 }
 
 fn walk_struct(reader: &mut Reader<'_>, fields: &[Field], version: i16) -> Read<()> {
@@ -262,6 +266,15 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Protocol);
             assert!(error.to_string().contains(cause), "{frame}: {error}");
         }
+    }
+
+    #[test]
+    fn bytes_after_a_request_are_left_alone() {
+        // AlterUserScramCredentials as librdkafka 2.16 writes it: delete SCRAM-SHA-256 of "zz"; the last byte is surplus.
+        let body = Bytes::from(hex("02 03 7a7a 01 00 01 00 00"));
+        check_request(ApiKey::AlterUserScramCredentials, 0, &body).unwrap();
+        check_request(ApiKey::AlterUserScramCredentials, 0, &body.slice(..8)).unwrap();
+        check_request(ApiKey::AlterUserScramCredentials, 0, &body.slice(..7)).unwrap_err();
     }
 
     #[test]
