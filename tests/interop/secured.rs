@@ -81,6 +81,9 @@ impl Secured {
                 "listener.security.protocol.map",
                 &format!("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}"),
             )
+            .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            .property("allow.everyone.if.no.acl.found", "true")
+            .property("super.users", "User:ANONYMOUS")
             .property("connection.failed.authentication.delay.ms", "1")
             .property("delegation.token.secret.key", "a-key-for-tests")
             .property("listener.name.mutual.ssl.client.auth", "required")

@@ -1,11 +1,15 @@
 //! Java programs against Kafka's own client: independent writers, readers and authors of bytes.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use crate::real_kafka::build_folder;
 
 /// Runs the single-file program `source` with the jars of `libs` on its class path and returns what it
-/// printed.
+/// printed. It is compiled once, before its first run.
 ///
 /// # Panics
 /// When it fails; its output is shown.
@@ -43,10 +47,27 @@ fn output(libs: &Path, source: &Path, arguments: &[&str]) -> Output {
 }
 
 fn command(libs: &Path, source: &Path, arguments: &[&str]) -> Command {
+    let class = source.file_stem().expect("a file's name");
     let mut command = Command::new("java");
     command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]);
-    command.arg(format!("{}/*", libs.display())).arg(source).args(arguments);
+    command.arg(format!("{}:{}/*", compiled(libs, source).display(), libs.display()));
+    command.arg(class).args(arguments);
     command
+}
+
+/// The folder with the classes of `source`, compiled for `libs` where its text has not been before.
+fn compiled(libs: &Path, source: &Path) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hasher = DefaultHasher::new();
+    (libs, source, std::fs::read(source).expect("a program")).hash(&mut hasher);
+    let folder = build_folder().join("java").join(format!("{:016x}", hasher.finish()));
+    if !folder.join("complete").exists() {
+        std::fs::create_dir_all(&folder).expect("a folder for classes");
+        compile(libs, source, &folder);
+        std::fs::write(folder.join("complete"), "").expect("mark the classes complete");
+    }
+    folder
 }
 
 /// A program of ours that runs beside the test; it is to end when its standard input does.

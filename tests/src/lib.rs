@@ -9,5 +9,6 @@ pub mod kills;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+mod python;
 pub mod real_kafka;
 pub mod registry;

@@ -7,14 +7,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::process::{Server, free_ports};
+use crate::python::python;
 use crate::real_kafka::{build_folder, runs, text};
 
 const APICURIO: &str = "2.6.13.Final";
-const CONFLUENT: &str = "confluent-kafka[avro,json,protobuf]==2.16.0";
 
 /// Whether a registry and Confluent's serializers can be run here. Says aloud what is missing.
 ///
@@ -127,21 +127,6 @@ pub fn confluent(arguments: &[&str], input: &str) -> String {
     let output = child.wait_with_output().expect("wait for Python");
     assert!(output.status.success(), "schemas.py {arguments:?}: {}", text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A Python with Confluent's serializers; made on first use.
-fn python() -> PathBuf {
-    static LOCK: Mutex<()> = Mutex::new(());
-    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let folder = build_folder().join("python");
-    let done = folder.join("complete");
-    let python = folder.join("bin/python");
-    if !done.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-        run(Command::new(&python).args(["-m", "pip", "-q", "install", CONFLUENT]));
-        std::fs::write(done, "").expect("mark Python complete");
-    }
-    python
 }
 
 fn run(command: &mut Command) {

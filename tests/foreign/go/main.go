@@ -1,24 +1,34 @@
-// franz-go as an independent client. The commands are those of every program in this folder:
+// franz-go as an independent client. Each line of the standard input is a command, its words separated by blanks.
+// What it finds is printed, a line of JSON each; {"done":true} ends it. When a command fails the program does, and
+// says why on the standard error; when the input ends it goes, whatever it is doing. The commands, here and in the
+// other folders:
 //
-//	produce BOOTSTRAP TOPIC N [CODEC]   record i goes to partition i mod the number of partitions
-//	consume BOOTSTRAP TOPIC N           read_committed, from the beginning, until there are N
-//	group BOOTSTRAP GROUP TOPIC         prints what it reads, and commits, until its input ends
-//	txn BOOTSTRAP TOPIC N               N records in transactions of ten, of which every third is aborted
-//	admin BOOTSTRAP PREFIX              topics, partitions, configuration, groups
-//
-// A line of JSON is printed for each record and each result.
+//	produce BOOTSTRAP TOPIC N [CODEC]    record i goes to partition i mod the number of partitions
+//	consume BOOTSTRAP TOPIC N            read_committed, from the beginning, until there are N
+//	group BOOTSTRAP GROUP TOPIC [PROTOCOL [ASSIGNOR]]
+//	                                     prints what it reads, and commits, until the line "stop"
+//	txn BOOTSTRAP TOPIC N                N records in transactions of ten, of which every third is aborted
+//	copy BOOTSTRAP GROUP FROM TO N       N records in transactions that commit the group's offsets; every third is
+//	                                     aborted, and what it held is copied again
+//	admin BOOTSTRAP PREFIX               topics, partitions, configuration, groups, offsets
+//	rights BOOTSTRAP PREFIX              ACLs, and users of SCRAM
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -41,11 +51,30 @@ func client(bootstrap string, options ...kgo.Opt) *kgo.Client {
 	return made
 }
 
-func partitions(client *kgo.Client, topic string) int {
+func askPartitions(client *kgo.Client, topic string) (int, error) {
 	topics, err := kadm.NewClient(client).ListTopics(context.Background(), topic)
+	return len(topics[topic].Partitions), errors.Join(err, topics[topic].Err)
+}
+
+func partitions(client *kgo.Client, topic string) int {
+	count, err := askPartitions(client, topic)
 	check(err)
-	check(topics[topic].Err)
-	return len(topics[topic].Partitions)
+	return count
+}
+
+// Asks until the answer is the wanted one, as a broker learns a moment later what its controller has acknowledged; the
+// last answer or failure, after a minute.
+func until[T any](wanted T, ask func() (T, error)) T {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		answer, err := ask()
+		if time.Now().After(end) {
+			check(err)
+			return answer
+		}
+		if err == nil && reflect.DeepEqual(answer, wanted) {
+			return answer
+		}
+	}
 }
 
 func record(topic string, i int, count int) *kgo.Record {
@@ -84,7 +113,7 @@ func showRecord(read *kgo.Record) {
 
 func codec(name string) kgo.CompressionCodec {
 	codecs := map[string]kgo.CompressionCodec{
-		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"": kgo.NoCompression(), "none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
 	return codecs[name]
@@ -120,31 +149,49 @@ func consume(bootstrap, topic string, n int) {
 	}
 }
 
-func group(bootstrap, group, topic string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
+func groupOptions(protocol, assignor string) []kgo.Opt {
+	if protocol == "consumer" {
+		return []kgo.Opt{kgo.ServerSideBalancer()}
+	}
+	balancers := map[string]kgo.GroupBalancer{
+		"": kgo.CooperativeStickyBalancer(), "cooperative-sticky": kgo.CooperativeStickyBalancer(),
+		"range": kgo.RangeBalancer(), "roundrobin": kgo.RoundRobinBalancer(),
+	}
+	return []kgo.Opt{kgo.Balancers(balancers[assignor]), kgo.HeartbeatInterval(100 * time.Millisecond)}
+}
+
+func group(ctx context.Context, bootstrap, group, topic, protocol, assignor string) {
 	tell := func(what string) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, changed map[string][]int32) {
 			show(map[string]any{what: len(changed[topic])})
 		}
 	}
-	client := client(bootstrap, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(100*time.Millisecond),
-		kgo.BlockRebalanceOnPoll(), kgo.OnPartitionsAssigned(tell("assigned")),
-		kgo.OnPartitionsRevoked(tell("revoked")), kgo.OnPartitionsLost(tell("lost")))
+	options := append(groupOptions(protocol, assignor), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(tell("assigned")), kgo.OnPartitionsRevoked(tell("revoked")),
+		kgo.OnPartitionsLost(tell("lost")))
+	client := client(bootstrap, options...)
 	for ctx.Err() == nil {
 		fetches := client.PollFetches(ctx)
 		fetches.EachRecord(showRecord)
-		if err := client.CommitUncommittedOffsets(ctx); err != nil && ctx.Err() == nil {
-			check(err)
-		}
+		commit(ctx, client)
 		client.AllowRebalance()
 	}
-	check(client.CommitUncommittedOffsets(context.Background()))
+	commit(context.Background(), client)
 	client.CloseAllowingRebalance()
+}
+
+// Commits what was read; that the group has gone on is no failure, somebody else reads it again.
+func commit(ctx context.Context, client *kgo.Client) {
+	err := client.CommitUncommittedOffsets(ctx)
+	for _, passing := range []error{
+		kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.StaleMemberEpoch, kerr.UnknownMemberID, context.Canceled,
+	} {
+		if errors.Is(err, passing) {
+			return
+		}
+	}
+	check(err)
 }
 
 func txn(bootstrap, topic string, n int) {
@@ -164,6 +211,37 @@ func txn(bootstrap, topic string, n int) {
 	}
 }
 
+func copyRecords(bootstrap, group, from, to string, n int) {
+	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(bootstrap), kgo.ClientID("franz-go"),
+		kgo.TransactionalID("franz-go-"+to), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(from), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.HeartbeatInterval(100*time.Millisecond))
+	check(err)
+	defer session.Close()
+	ctx := context.Background()
+	for copied, turn := 0, 0; copied < n; {
+		fetches := session.PollRecords(ctx, 10)
+		check(fetches.Err())
+		if fetches.NumRecords() == 0 {
+			continue
+		}
+		check(session.Begin())
+		fetches.EachRecord(func(read *kgo.Record) {
+			session.Produce(ctx, &kgo.Record{Topic: to, Partition: read.Partition, Timestamp: read.Timestamp,
+				Key: read.Key, Value: read.Value, Headers: read.Headers}, func(_ *kgo.Record, err error) { check(err) })
+		})
+		check(session.Client().Flush(ctx))
+		// The session itself goes back to what was committed.
+		committed, err := session.End(ctx, kgo.TransactionEndTry(turn%3 != 2))
+		check(err)
+		if committed {
+			copied += fetches.NumRecords()
+		}
+		show(map[string]any{"committed": committed})
+		turn++
+	}
+}
+
 func admin(bootstrap, prefix string) {
 	client := client(bootstrap)
 	defer client.Close()
@@ -178,25 +256,30 @@ func admin(bootstrap, prefix string) {
 	grown, err := admin.UpdatePartitions(ctx, 5, topic)
 	check(err)
 	check(grown.Error())
-	show(map[string]any{"partitions": partitions(client, topic)})
+	show(map[string]any{"partitions": until(5, func() (int, error) { return askPartitions(client, topic) })})
 	altered, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: kadm.StringPtr("70000")}}, topic)
 	check(err)
 	check(altered[0].Err)
-	configs, err := admin.DescribeTopicConfigs(ctx, topic)
-	check(err)
-	for _, config := range configs[0].Configs {
-		if config.Key == "retention.ms" {
-			show(map[string]any{"retention.ms": config.MaybeValue()})
+	show(map[string]any{"retention.ms": until("70000", func() (string, error) {
+		configs, err := admin.DescribeTopicConfigs(ctx, topic)
+		for _, config := range configs {
+			for _, entry := range config.Configs {
+				if entry.Key == "retention.ms" {
+					return entry.MaybeValue(), nil
+				}
+			}
 		}
-	}
+		return "", err
+	})})
 	group := prefix + "-group"
 	offsets := kadm.Offsets{}
 	offsets.Add(kadm.Offset{Topic: topic, Partition: 1, At: 7, LeaderEpoch: -1})
-	check(admin.CommitAllOffsets(ctx, group, offsets))
-	fetched, err := admin.FetchOffsets(ctx, group)
-	check(err)
-	committed, _ := fetched.Lookup(topic, 1)
-	show(map[string]any{"committed": committed.At})
+	show(map[string]any{"committed": until(7, func() (int64, error) {
+		err := admin.CommitAllOffsets(ctx, group, offsets)
+		fetched, failed := admin.FetchOffsets(ctx, group)
+		committed, _ := fetched.Lookup(topic, 1)
+		return committed.At, errors.Join(err, failed)
+	})})
 	listed, err := admin.ListGroups(ctx)
 	check(err)
 	show(map[string]any{"listed": listed[group].State})
@@ -206,36 +289,114 @@ func admin(bootstrap, prefix string) {
 	gone, err := admin.DeleteGroups(ctx, group)
 	check(err)
 	check(gone[group].Err)
+	ends, err := admin.ListEndOffsets(ctx, topic)
+	check(err)
+	end, _ := ends.Lookup(topic, 4)
+	show(map[string]any{"end": end.Offset})
 	deleted, err := admin.DeleteTopics(ctx, topic)
 	check(err)
 	check(deleted[topic].Err)
 	show(map[string]any{"deleted": true})
 }
 
-func main() {
-	arguments := append(os.Args[1:], "", "", "", "", "")
-	number := func(text string) int {
-		parsed, err := strconv.Atoi(text)
+func rights(bootstrap, prefix string) {
+	client := client(bootstrap)
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	ctx := context.Background()
+	user := "User:" + prefix
+	may := kadm.NewACLs().Topics(prefix).Allow(user).AllowHosts("*").Operations(kadm.OpRead).ResourcePatternType(kadm.ACLPatternLiteral)
+	mayNot := kadm.NewACLs().Topics(prefix).Deny(user).DenyHosts("*").Operations(kadm.OpWrite).ResourcePatternType(kadm.ACLPatternPrefixed)
+	for _, acls := range []*kadm.ACLBuilder{may, mayNot} {
+		made, err := admin.CreateACLs(ctx, acls)
 		check(err)
-		return parsed
+		check(made[0].Err)
 	}
-	switch bootstrap := arguments[1]; arguments[0] {
-	case "produce":
-		compression := arguments[4]
-		if compression == "" {
-			compression = "none"
+	acls := func() ([]string, error) {
+		found := []string{}
+		for _, permission := range []func(*kadm.ACLBuilder) *kadm.ACLBuilder{
+			func(it *kadm.ACLBuilder) *kadm.ACLBuilder { return it.Allow(user).AllowHosts() },
+			func(it *kadm.ACLBuilder) *kadm.ACLBuilder { return it.Deny(user).DenyHosts() },
+		} {
+			filter := permission(kadm.NewACLs().AnyResource(prefix).Operations().ResourcePatternType(kadm.ACLPatternAny))
+			described, err := admin.DescribeACLs(ctx, filter)
+			if err != nil {
+				return nil, err
+			}
+			for _, result := range described {
+				check(result.Err)
+				for _, acl := range result.Described {
+					found = append(found, fmt.Sprintf("%v %v %v", acl.Permission, acl.Operation, acl.Pattern))
+				}
+			}
 		}
-		produce(bootstrap, arguments[2], number(arguments[3]), compression)
+		slices.Sort(found)
+		return found, nil
+	}
+	show(map[string]any{"acls": until([]string{"ALLOW READ LITERAL", "DENY WRITE PREFIXED"}, acls)})
+	gone, err := admin.DeleteACLs(ctx, mayNot)
+	check(err)
+	check(gone[0].Err)
+	show(map[string]any{"revoked": len(gone[0].Deleted)})
+	show(map[string]any{"acls": until([]string{"ALLOW READ LITERAL"}, acls)})
+	altered, err := admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{
+		{User: prefix, Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "secret"}})
+	check(err)
+	check(altered.Error())
+	users := func() ([]string, error) {
+		described, err := admin.DescribeUserSCRAMs(ctx)
+		found := []string{}
+		for _, info := range described[prefix].CredInfos {
+			found = append(found, fmt.Sprintf("%v %d", info.Mechanism, info.Iterations))
+		}
+		return found, err
+	}
+	show(map[string]any{"users": until([]string{"SCRAM-SHA-256 4096"}, users)})
+	deleted, err := admin.AlterUserSCRAMs(ctx, []kadm.DeleteSCRAM{{User: prefix, Mechanism: kadm.ScramSha256}}, nil)
+	check(err)
+	check(deleted.Error())
+	show(map[string]any{"users": until([]string{}, users)})
+}
+
+func number(text string) int {
+	parsed, err := strconv.Atoi(text)
+	check(err)
+	return parsed
+}
+
+func run(ctx context.Context, words []string) {
+	words = append(words, "", "", "", "", "")
+	switch bootstrap := words[1]; words[0] {
+	case "produce":
+		produce(bootstrap, words[2], number(words[3]), words[4])
 	case "consume":
-		consume(bootstrap, arguments[2], number(arguments[3]))
+		consume(bootstrap, words[2], number(words[3]))
 	case "group":
-		group(bootstrap, arguments[2], arguments[3])
+		group(ctx, bootstrap, words[2], words[3], words[4], words[5])
 	case "txn":
-		txn(bootstrap, arguments[2], number(arguments[3]))
+		txn(bootstrap, words[2], number(words[3]))
+	case "copy":
+		copyRecords(bootstrap, words[2], words[3], words[4], number(words[5]))
 	case "admin":
-		admin(bootstrap, arguments[2])
+		admin(bootstrap, words[2])
+	case "rights":
+		rights(bootstrap, words[2])
 	default:
-		fmt.Fprintln(os.Stderr, "unknown command")
+		fmt.Fprintln(os.Stderr, "unknown command", words[0])
 		os.Exit(2)
+	}
+	show(map[string]any{"done": true})
+}
+
+func main() {
+	stop := func() {}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if lines.Text() == "stop" {
+			stop()
+			continue
+		}
+		var ctx context.Context
+		ctx, stop = context.WithCancel(context.Background())
+		go run(ctx, strings.Fields(lines.Text()))
 	}
 }

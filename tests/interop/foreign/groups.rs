@@ -1,166 +1,203 @@
-//! Groups of foreign clients, and of one of them with ours: everything is read, whoever comes and goes.
+//! Groups of foreign clients, alone and with ours: everything is read, whoever comes, goes and leads.
+
+use std::collections::VecDeque;
+use std::time::Instant;
 
 use kafka_wire::ConsumerBuilder;
+use tokio::runtime::Runtime;
 
 use super::*;
 
-/// A group of two: the first member has all, the second gets half, and at the end each record was read once by
-/// somebody, or again after a rebalance by who got its partition.
-fn a_group_of_two(bootstrap: &str, group: &str, first: (&Program, &[&str]), second: (&Program, &[&str])) {
-    let topic = format!("{group}-topic");
-    run(create(bootstrap, &topic));
-    let start = |(program, more): (&Program, &[&str])| {
-        program.start(&[&["group", bootstrap, group, topic.as_str()], more].concat())
-    };
-    let mut seen = BTreeSet::new();
-    let mut count = 0;
-    let mut write = || {
-        run(write_ours(bootstrap, &topic, Codec::None, 6 * PARTITIONS));
-        count += 6 * PARTITIONS;
-        count
-    };
-    let all = write();
-    let one = start(first);
-    one.until("all records", |value| note(&mut seen, value) && seen.len() == all);
-    let two = start(second);
-    // Until the second has joined, the first reads what comes.
-    let mut rounds = 0..200;
-    while rounds.next().is_some() {
-        write();
-        if two.next(Duration::from_millis(300)).is_some_and(|value| note(&mut seen, &value)) {
-            break;
-        }
+/// What takes longer will not come.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A member that reads and commits.
+enum Member {
+    Ours(Box<Consumer>),
+    Foreign(Running),
+}
+
+/// A group, its topic, and what was read of it. The first member leads: members join one after the other.
+struct Group<'a> {
+    bootstrap: &'a str,
+    name: &'a str,
+    topic: String,
+    /// Where our clients run: what they do in the background goes on while others are listened to.
+    runtime: Runtime,
+    producer: Producer,
+    members: VecDeque<Member>,
+    seen: BTreeSet<(u64, u64)>,
+    written: usize,
+}
+
+impl<'a> Group<'a> {
+    fn new(bootstrap: &'a str, name: &'a str) -> Self {
+        let topic = format!("{name}-topic");
+        run(create(bootstrap, &[&topic]));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
+        let config = ProducerConfig { client: config(bootstrap), ..Default::default() };
+        let producer = runtime.block_on(async { Producer::new(config).expect("a producer") });
+        let (members, seen) = (VecDeque::new(), BTreeSet::new());
+        Self { bootstrap, name, topic, runtime, producer, members, seen, written: 0 }
     }
-    assert!(!rounds.is_empty(), "{group}: the second member gets nothing");
-    let all = write();
-    until_both_have_read(&one, &two, &mut seen, all);
-    // The first goes, and its partitions go to the second.
-    one.finish();
-    let all = write();
-    two.until("the rest", |value| note(&mut seen, value) && seen.len() == all);
-    two.finish();
-}
 
-/// Notes where a record lies; says whether it was one.
-fn note(seen: &mut BTreeSet<(u64, u64)>, value: &Value) -> bool {
-    let (Some(partition), Some(offset)) = (value["partition"].as_u64(), value["offset"].as_u64()) else {
-        return false;
-    };
-    seen.insert((partition, offset));
-    true
-}
+    fn foreign(&self, program: &'static Program, settings: &[&str]) -> Member {
+        let start = ["group", self.bootstrap, self.name, self.topic.as_str()];
+        Member::Foreign(program.start(&[&start[..], settings].concat()))
+    }
 
-fn until_both_have_read(one: &Running, two: &Running, seen: &mut BTreeSet<(u64, u64)>, count: usize) {
-    for _ in 0..4_000 {
-        for member in [one, two] {
-            while let Some(value) = member.next(Duration::from_millis(15)) {
-                note(seen, &value);
+    fn ours(&self, builder: ConsumerBuilder) -> Member {
+        let builder = builder.bootstrap(self.bootstrap).group(self.name).subscribe([self.topic.as_str()]);
+        Member::Ours(Box::new(self.runtime.block_on(async { builder.build().expect("ours") })))
+    }
+
+    /// One record into each partition.
+    fn write(&mut self) {
+        self.runtime.block_on(async {
+            for partition in 0..PARTITIONS as i32 {
+                let record = Record::to(&self.topic).partition(partition).value("value");
+                self.producer.enqueue(record).await.expect("enqueue");
+            }
+            self.producer.flush().await;
+        });
+        self.written += PARTITIONS;
+    }
+
+    /// What a member has read by now; says whether that is anything.
+    fn read(&mut self, member: usize) -> bool {
+        let before = self.seen.len();
+        match &mut self.members[member] {
+            Member::Ours(consumer) => {
+                let poll = consumer.poll(Duration::from_millis(20));
+                let batch = self.runtime.block_on(poll).expect("poll");
+                let partition = batch.topic_partition().partition as u64;
+                self.seen.extend(batch.iter().map(|record| (partition, record.offset as u64)));
+            }
+            Member::Foreign(running) => {
+                while let Some(value) = running.next(Duration::from_millis(5)) {
+                    let place = (value["partition"].as_u64(), value["offset"].as_u64());
+                    self.seen.extend(place.0.zip(place.1));
+                }
             }
         }
-        if seen.len() == count {
-            return;
+        self.seen.len() > before
+    }
+
+    /// A member comes, is given something, and nothing is lost over it.
+    #[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
+    fn join(&mut self, member: Member) {
+        self.members.push_back(member);
+        let (newest, end) = (self.members.len() - 1, Instant::now() + PATIENCE);
+        let mut is_in = false;
+        while !is_in {
+            assert!(Instant::now() < end, "{}: member {newest} gets nothing", self.name);
+            self.write();
+            let pause = Instant::now() + Duration::from_millis(100);
+            while Instant::now() < pause && !is_in {
+                (0..newest).for_each(|member| {
+                    self.read(member);
+                });
+                is_in = self.read(newest);
+            }
+        }
+        self.until_all_is_read();
+    }
+
+    /// The member goes that has been there for the longest, and leads; the others take over what it had.
+    fn leave(&mut self) {
+        match self.members.pop_front().expect("a member") {
+            Member::Ours(consumer) => self.runtime.block_on(consumer.close()).expect("close"),
+            Member::Foreign(running) => running.finish(),
+        }
+        if !self.members.is_empty() {
+            self.write();
+            self.until_all_is_read();
         }
     }
-    panic!("only {} of {count} records were read", seen.len());
-}
 
-fn groups_of_two(bootstrap: &str) {
-    for program in foreign::programs() {
-        a_group_of_two(bootstrap, &format!("group-{:?}", program.maker), (program, &[]), (program, &[]));
-    }
-    if let Some(java) = foreign::program(Maker::Java) {
-        a_group_of_two(bootstrap, "group-consumer", (java, &["consumer"]), (java, &["consumer"]));
-        a_group_of_two(
-            bootstrap,
-            "group-range",
-            (java, &["consumer", "range"]),
-            (java, &["consumer", "range"]),
-        );
-        if let Some(go) = foreign::program(Maker::Go) {
-            // Both know cooperative-sticky.
-            a_group_of_two(bootstrap, "group-mixed", (java, &[]), (go, &[]));
+    fn leave_all(&mut self) {
+        while !self.members.is_empty() {
+            self.leave();
         }
     }
-}
 
-/// Our consumer and a foreign one: ours has all, then shares, then has all again.
-async fn a_group_with_ours(
-    bootstrap: &str,
-    group: &str,
-    ours: ConsumerBuilder,
-    foreign: (&Program, &[&str]),
-) {
-    let topic = format!("{group}-topic");
-    create(bootstrap, &topic).await;
-    let mut consumer =
-        ours.bootstrap(bootstrap).group(group).subscribe([topic.as_str()]).build().expect("ours");
-    let (mut seen, mut count) = (BTreeSet::new(), 0);
-    let mut write = async || {
-        write_ours(bootstrap, &topic, Codec::None, 6 * PARTITIONS).await;
-        count += 6 * PARTITIONS;
-        count
-    };
-    let mut poll = async |seen: &mut BTreeSet<(u64, u64)>| {
-        let batch = consumer.poll(Duration::from_millis(20)).await.expect("poll");
-        let partition = batch.topic_partition().partition as u64;
-        seen.extend(batch.iter().map(|record| (partition, record.offset as u64)));
-    };
-    let all = write().await;
-    while seen.len() < all {
-        poll(&mut seen).await;
-    }
-    let (program, more) = foreign;
-    let other = program.start(&[&["group", bootstrap, group, topic.as_str()], more].concat());
-    let (mut is_in, mut all) = (false, all);
-    while !is_in {
-        all = write().await;
-        for _ in 0..20 {
-            poll(&mut seen).await;
-            while let Some(value) = other.next(Duration::from_millis(5)) {
-                is_in |= note(&mut seen, &value);
+    #[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
+    fn until_all_is_read(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        while self.seen.len() < self.written {
+            assert!(Instant::now() < end, "{}: {} of {} were read", self.name, self.seen.len(), self.written);
+            for member in 0..self.members.len() {
+                self.read(member);
             }
         }
     }
-    while seen.len() < all {
-        poll(&mut seen).await;
-        while let Some(value) = other.next(Duration::from_millis(5)) {
-            note(&mut seen, &value);
-        }
-    }
-    other.finish();
-    let all = write().await;
-    while seen.len() < all {
-        poll(&mut seen).await;
-    }
-    consumer.close().await.expect("close");
 }
 
-/// With each foreign client that has an assignor in common with ours; kafkajs has none.
-fn groups_with_ours(bootstrap: &str) {
-    let classic = |strategy: &str| {
-        Consumer::builder()
-            .set("auto.offset.reset", "earliest")
-            .set("heartbeat.interval.ms", "100")
-            .set("partition.assignment.strategy", strategy)
+/// Two of a kind, with what they would choose themselves: the second joins, the first leaves.
+fn pairs(bootstrap: &str) {
+    with_each("group", |program| {
+        let all: &[(&str, &[&str])] = match program.maker {
+            Maker::Java => {
+                &[("classic", &[]), ("consumer", &["consumer"]), ("848-range", &["consumer", "range"])]
+            }
+            Maker::Go | Maker::Python => &[("classic", &[]), ("consumer", &["consumer"])],
+            Maker::Node | Maker::Kcat => &[("classic", &[])],
+        };
+        for (kind, settings) in all {
+            let name = format!("pair-{:?}-{kind}", program.maker);
+            let mut group = Group::new(bootstrap, &name);
+            for _ in 0..2 {
+                group.join(group.foreign(program, settings));
+            }
+            group.leave_all();
+        }
+    });
+}
+
+/// Our consumer and three others. They come one after the other and go so, the oldest first; when ours has gone, it comes
+/// back as the youngest. So each leads the others once, and each follows each.
+fn rings(bootstrap: &str) {
+    let classic: &[(&str, [Maker; 3])] = &[
+        ("range", [Maker::Java, Maker::Python, Maker::Kcat]),
+        ("roundrobin", [Maker::Java, Maker::Node, Maker::Go]),
+        ("cooperative-sticky", [Maker::Java, Maker::Go, Maker::Python]),
+    ];
+    std::thread::scope(|scope| {
+        for (assignor, makers) in classic {
+            scope.spawn(move || {
+                let settings =
+                    [("heartbeat.interval.ms", "100"), ("partition.assignment.strategy", *assignor)];
+                ring(bootstrap, &format!("ring-{assignor}"), &settings, &["classic", assignor], makers);
+            });
+        }
+        let makers = [Maker::Java, Maker::Go, Maker::Python];
+        scope.spawn(move || {
+            ring(bootstrap, "ring-848", &[("group.protocol", "consumer")], &["consumer"], &makers)
+        });
+    });
+}
+
+fn ring(bootstrap: &str, name: &str, ours: &[(&str, &str)], settings: &[&str], makers: &[Maker]) {
+    let ours = || {
+        let builder = Consumer::builder().set("auto.offset.reset", "earliest");
+        ours.iter().fold(builder, |builder, (name, value)| builder.set(name, value))
     };
-    for (maker, strategy) in
-        [(Maker::Java, "cooperative-sticky"), (Maker::Go, "cooperative-sticky"), (Maker::Kcat, "range")]
-    {
-        let Some(program) = foreign::program(maker) else { continue };
-        let group = format!("ours-with-{maker:?}");
-        run(a_group_with_ours(bootstrap, &group, classic(strategy), (program, &[])));
+    let mut group = Group::new(bootstrap, name);
+    group.join(group.ours(ours()));
+    for program in makers.iter().filter_map(|maker| foreign::program(*maker)) {
+        group.join(group.foreign(program, settings));
     }
-    if let Some(java) = foreign::program(Maker::Java) {
-        let ours = Consumer::builder().set("auto.offset.reset", "earliest").set("group.protocol", "consumer");
-        run(a_group_with_ours(bootstrap, "ours-with-Java-848", ours, (java, &["consumer"])));
-    }
+    group.leave();
+    group.join(group.ours(ours()));
+    group.leave_all();
 }
 
 /// Two share consumers divide the records between them; and what nobody accepts is delivered five times.
 fn share_groups(bootstrap: &str) {
     let Some(java) = foreign::program(Maker::Java) else { return };
     let topic = "shared";
-    run(create(bootstrap, topic));
+    run(create(bootstrap, &[topic]));
     run(write_ours(bootstrap, topic, Codec::None, RECORDS));
     let start = |group: &str, what: &str| java.start(&["share", bootstrap, group, topic, what]);
     let (one, two) = (start("sharing", "accept"), start("sharing", "accept"));
@@ -195,18 +232,18 @@ fn share_groups(bootstrap: &str) {
 }
 
 #[test]
-fn groups_of_foreign_clients_on_the_embedded_broker() {
-    on_embedded(groups_of_two);
+fn pairs_of_foreign_clients_on_the_embedded_broker() {
+    on_embedded(pairs);
 }
 
 #[test]
 fn groups_of_foreign_clients_and_ours_on_the_embedded_broker() {
-    on_embedded(groups_with_ours);
+    on_embedded(rings);
 }
 
 #[test]
 fn groups_of_foreign_clients_and_ours_on_kafka() {
-    on_kafka(groups_with_ours);
+    on_kafka(rings);
 }
 
 #[test]
