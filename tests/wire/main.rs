@@ -13,6 +13,7 @@ mod producer_custom;
 mod producer_rig;
 mod producer_send;
 mod producer_transactions;
+mod quotas;
 mod readme;
 mod resilience;
 mod rights;

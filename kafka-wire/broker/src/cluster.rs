@@ -125,6 +125,8 @@ enum Wait {
     Answer(Option<Vec<Bytes>>),
     /// A fault swallowed the request.
     Forever,
+    /// The connection is one too many.
+    Close,
 }
 
 /// A cluster of embedded brokers.
@@ -246,6 +248,7 @@ impl Cluster {
                 Some(Wait::Request(frame)) => self.receive(now, connection, frame, false),
                 Some(Wait::Unheard(frame)) => self.receive(now, connection, frame, true),
                 Some(Wait::Answer(frame)) => self.send(connection, frame),
+                Some(Wait::Close) => self.close(connection),
                 Some(Wait::Forever | Wait::Group(..)) | None => {}
             }
         }
@@ -271,6 +274,9 @@ impl Cluster {
         let node = from.node;
         if self.is_paused(node) {
             return self.park(connection, None, Wait::Unheard(frame));
+        }
+        if let Some(until) = self.refused_until(now, connection) {
+            return self.park(connection, Some(until), Wait::Close);
         }
         if let Some(until) = self.muted_until(now, connection) {
             return self.park(connection, Some(until), Wait::Unheard(frame));
@@ -321,6 +327,7 @@ impl Cluster {
             }
             action => action,
         };
+        self.charge_request(&context);
         let answer = api::handle(self, &context, request);
         self.deliver(now, &context, answer, action);
     }

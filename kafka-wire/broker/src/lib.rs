@@ -32,8 +32,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Quotas of bytes and of new partitions hold; quotas of request time and of connections are only kept. Topics are
-//! compacted where their configuration says so. Without a folder all records are in memory until
+//! Quotas of all kinds hold; a request counts as one millisecond of a thread. Topics are compacted where their configuration says so. Without a folder all records are in memory until
 //! `retention.bytes` or `retention.ms` lets them go; with one, what is deleted leaves the index but not the
 //! file. Members of groups are never on disk, the offsets of groups are.
 

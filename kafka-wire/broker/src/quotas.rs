@@ -13,6 +13,12 @@ pub(crate) const IP: &str = "ip";
 pub(crate) const PRODUCER_BYTE_RATE: &str = "producer_byte_rate";
 pub(crate) const CONSUMER_BYTE_RATE: &str = "consumer_byte_rate";
 pub(crate) const CONTROLLER_MUTATION_RATE: &str = "controller_mutation_rate";
+pub(crate) const REQUEST_PERCENTAGE: &str = "request_percentage";
+pub(crate) const CONNECTION_CREATION_RATE: &str = "connection_creation_rate";
+
+/// What a request costs in percent of a thread's second: there are no threads to measure here, so each counts as one
+/// millisecond.
+pub(crate) const REQUEST_PERCENT: f64 = 0.1;
 
 /// Entities with quotas kept at most.
 pub(crate) const ENTITIES_MAX: usize = 10_000;
@@ -21,6 +27,10 @@ const METERS_MAX: usize = 10_000;
 /// As `quota.window.size.seconds` and `quota.window.num`.
 const WINDOW: Duration = Duration::from_secs(1);
 const WINDOWS: u32 = 11;
+/// The longest pause for too many bytes or partitions.
+const PAUSE_MAX: Duration = Duration::from_secs(WINDOW.as_secs() * WINDOWS as u64);
+/// The longest pause for too many requests or connections, as Kafka has it: one window.
+const SHORT_PAUSE_MAX: Duration = WINDOW;
 
 /// Who is measured together: what limits them, for which entity, and by which client.
 type MeterKey = (&'static str, Entity, String, String);
@@ -30,6 +40,33 @@ type MeterKey = (&'static str, Entity, String, String);
 pub(crate) struct Quotas {
     by_entity: BTreeMap<Entity, BTreeMap<String, f64>>,
     meters: BTreeMap<MeterKey, Meter>,
+    buckets: BTreeMap<MeterKey, Bucket>,
+}
+
+/// What somebody may still create and delete: it fills up by itself (KIP-599, Kafka's `TokenBucket`).
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// What fits in: all that the windows together allow.
+    fn size(limit: f64) -> f64 {
+        limit * f64::from(WINDOWS) * WINDOW.as_secs_f64()
+    }
+
+    fn fill(&mut self, now: Instant, limit: f64) {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + since * limit).min(Self::size(limit));
+        self.at = now;
+    }
+
+    /// How long until there is something in it again.
+    fn pause(&self, limit: f64) -> Duration {
+        let seconds = (-self.tokens / limit.max(f64::MIN_POSITIVE)).clamp(0.0, f64::from(i32::MAX) / 1_000.0);
+        Duration::from_secs_f64(seconds)
+    }
 }
 
 /// The last windows of a rate.
@@ -84,6 +121,7 @@ impl Quotas {
     /// Sets all quotas of an entity; none removes it.
     pub(crate) fn set(&mut self, entity: Entity, values: BTreeMap<String, f64>) {
         self.meters.retain(|(_, measured, _, _), _| *measured != entity);
+        self.buckets.retain(|(_, measured, _, _), _| *measured != entity);
         if values.is_empty() {
             self.by_entity.remove(&entity);
         } else {
@@ -112,6 +150,29 @@ impl Quotas {
         None
     }
 
+    /// The entity whose quota holds for an address, and the quota.
+    fn limit_of_address(&self, quota: &str, address: &str) -> Option<(&Entity, f64)> {
+        [Some(address.to_owned()), None].into_iter().find_map(|name| {
+            let entity = Entity::from([(IP.to_owned(), name)]);
+            let (entity, values) = self.by_entity.get_key_value(&entity)?;
+            Some((entity, *values.get(quota)?))
+        })
+    }
+
+    /// Counts a connection from an address; how long it has to wait for being closed, if it is one too many.
+    pub(crate) fn connect(&mut self, now: Instant, address: &str) -> Option<Duration> {
+        let (entity, limit) = self.limit_of_address(CONNECTION_CREATION_RATE, address)?;
+        let key = (CONNECTION_CREATION_RATE, entity.clone(), address.to_owned(), String::new());
+        let pause = self.add(now, key.clone(), limit, 1.0).min(SHORT_PAUSE_MAX);
+        if pause.is_zero() {
+            return None;
+        }
+        if let Some(meter) = self.meters.get_mut(&key) {
+            meter.take_back(1.0);
+        }
+        Some(pause)
+    }
+
     /// Counts `amount` against a quota of a client; how long it has to pause now.
     pub(crate) fn charge(
         &mut self,
@@ -126,6 +187,43 @@ impl Quotas {
         }
         let Some((entity, limit)) = self.limit(quota, user, client_id) else { return Duration::ZERO };
         let key = meter_key(quota, entity, user, client_id);
+        let longest = if quota == REQUEST_PERCENTAGE { SHORT_PAUSE_MAX } else { PAUSE_MAX };
+        self.add(now, key, limit, amount).min(longest)
+    }
+
+    /// Counts partitions that a client creates or deletes; how long it has to pause. A `strict` request of a client that
+    /// owes something already is refused instead, and does not count.
+    ///
+    /// # Errors
+    /// The pause, where the request is refused.
+    pub(crate) fn charge_partitions(
+        &mut self,
+        now: Instant,
+        user: &str,
+        client_id: &str,
+        partitions: f64,
+        strict: bool,
+    ) -> Result<Duration, Duration> {
+        let Some((entity, limit)) = self.limit(CONTROLLER_MUTATION_RATE, user, client_id) else {
+            return Ok(Duration::ZERO);
+        };
+        let key = meter_key(CONTROLLER_MUTATION_RATE, entity, user, client_id);
+        if self.buckets.len() >= METERS_MAX && !self.buckets.contains_key(&key) {
+            let oldest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(key, _)| key.clone());
+            oldest.map(|oldest| self.buckets.remove(&oldest));
+        }
+        let full = Bucket { tokens: Bucket::size(limit), at: now };
+        let bucket = self.buckets.entry(key).or_insert(full);
+        bucket.fill(now, limit);
+        if strict && bucket.tokens < 0.0 {
+            return Err(bucket.pause(limit));
+        }
+        bucket.tokens -= partitions;
+        Ok(if strict { Duration::ZERO } else { bucket.pause(limit) })
+    }
+
+    /// Counts; how long it takes until the rate is the limit again.
+    fn add(&mut self, now: Instant, key: MeterKey, limit: f64, amount: f64) -> Duration {
         if self.meters.len() >= METERS_MAX && !self.meters.contains_key(&key) {
             let last_used = |meter: &Meter| meter.windows.back().map(|(start, _)| *start);
             let oldest =
@@ -136,8 +234,8 @@ impl Quotas {
         if rate <= limit {
             return Duration::ZERO;
         }
-        // As Kafka: after so long a pause the rate is the limit again.
-        period.mul_f64((rate - limit) / limit.max(f64::MIN_POSITIVE)).min(WINDOW * WINDOWS)
+        let beyond = (rate - limit) / limit.max(f64::MIN_POSITIVE);
+        period.mul_f64(beyond.min(f64::from(WINDOWS)))
     }
 
     /// Takes back what was charged but not delivered.
@@ -211,5 +309,7 @@ mod tests {
         assert_eq!(charge(&mut quotas, "a", 20, 1_000.0), Duration::ZERO, "old windows are forgotten");
         quotas.take_back(PRODUCER_BYTE_RATE, "a", "c", 1_000.0);
         assert_eq!(charge(&mut quotas, "a", 20, 1_000.0), Duration::ZERO);
+        set(&mut quotas, &[(USER, None)], f64::MIN_POSITIVE);
+        assert_eq!(charge(&mut quotas, "a", 20, f64::MAX), Duration::from_secs(11), "and never for ever");
     }
 }

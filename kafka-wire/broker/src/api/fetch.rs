@@ -218,8 +218,8 @@ pub(crate) fn complete(cluster: &mut Cluster, context: &Context, pending: &Pendi
 /// Whether these records are more than the client's quota has room for; then it does not get them.
 fn is_throttled(cluster: &mut Cluster, context: &Context, fetched: &[Fetched<'_>]) -> bool {
     let bytes: usize = fetched.iter().map(|partition| partition.bytes).sum();
-    let pause = cluster.charge(context, CONSUMER_BYTE_RATE, bytes as f64);
-    if pause.is_zero() {
+    cluster.charge(context, CONSUMER_BYTE_RATE, bytes as f64);
+    if cluster.pause_of(context).is_zero() {
         return false;
     }
     let client_id = context.client_id.as_deref().unwrap_or_default();

@@ -74,8 +74,8 @@ pub(super) fn handle(cluster: &mut Cluster, context: &Context, request: ProduceR
         }
         answer.responses.push(answered);
     }
-    let pause = cluster.charge(context, PRODUCER_BYTE_RATE, bytes as f64);
-    answer.throttle_time_ms = millis(pause);
+    cluster.charge(context, PRODUCER_BYTE_RATE, bytes as f64);
+    answer.throttle_time_ms = millis(cluster.pause_of(context));
     match (acks, failed) {
         // As Kafka: without an answer to carry the error, closing is the only way to tell.
         (0, true) => Answer::Close,

@@ -1,8 +1,8 @@
 //! DescribeClientQuotas 0–1, AlterClientQuotas 0–1.
 //!
-//! Enforced are `producer_byte_rate`, `consumer_byte_rate` and `controller_mutation_rate`. `request_percentage`
-//! and `connection_creation_rate` are kept and described: a broker without threads of its own has no time to
-//! measure.
+//! All of them hold. A broker without threads of its own has no time to measure: for `request_percentage` each request
+//! counts as one millisecond. A connection counts for `connection_creation_rate` with its first request; one too many
+//! gets no answer and is closed.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use crate::authorizer::Operation;
 use crate::cluster::Cluster;
 use crate::error::{Failure, code_of, fail};
 use crate::quotas::{
-    CLIENT_ID, CONSUMER_BYTE_RATE, CONTROLLER_MUTATION_RATE, ENTITIES_MAX, Entity, IP, PRODUCER_BYTE_RATE,
-    USER,
+    CLIENT_ID, CONNECTION_CREATION_RATE, CONSUMER_BYTE_RATE, CONTROLLER_MUTATION_RATE, ENTITIES_MAX, Entity,
+    IP, PRODUCER_BYTE_RATE, REQUEST_PERCENTAGE, USER,
 };
 use crate::setting::Setting;
 
@@ -186,9 +186,9 @@ fn read_entity(entry: &Alteration) -> Result<Entity, Failure> {
 
 fn check_key(entity: &Entity, key: &str) -> Result<(), Failure> {
     let known: &[&str] = if entity.contains_key(IP) {
-        &["connection_creation_rate"]
+        &[CONNECTION_CREATION_RATE]
     } else {
-        &[CONSUMER_BYTE_RATE, CONTROLLER_MUTATION_RATE, PRODUCER_BYTE_RATE, "request_percentage"]
+        &[CONSUMER_BYTE_RATE, CONTROLLER_MUTATION_RATE, PRODUCER_BYTE_RATE, REQUEST_PERCENTAGE]
     };
     if known.contains(&key) {
         Ok(())
@@ -199,7 +199,7 @@ fn check_key(entity: &Entity, key: &str) -> Result<(), Failure> {
 
 fn check_value(key: &str, value: f64) -> Result<(), Failure> {
     let is_whole = value.fract() == 0.0;
-    let needs_whole = [CONSUMER_BYTE_RATE, PRODUCER_BYTE_RATE, "connection_creation_rate"].contains(&key);
+    let needs_whole = [CONSUMER_BYTE_RATE, PRODUCER_BYTE_RATE, CONNECTION_CREATION_RATE].contains(&key);
     if value.is_finite() && value > 0.0 && (is_whole || !needs_whole) {
         return Ok(());
     }

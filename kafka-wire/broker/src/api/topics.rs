@@ -21,7 +21,6 @@ use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, code_of, fail};
 use crate::journal::Entry;
-use crate::quotas::CONTROLLER_MUTATION_RATE;
 use crate::setting::Setting;
 
 /// From these versions on clients know `THROTTLING_QUOTA_EXCEEDED`.
@@ -98,14 +97,13 @@ fn charge_mutation(
     if validate_only || partitions <= 0 {
         return Ok(());
     }
-    let amount = f64::from(partitions);
-    let pause = cluster.charge(context, CONTROLLER_MUTATION_RATE, amount);
-    if pause.is_zero() || context.version < strict_from {
-        return Ok(());
-    }
-    let client_id = context.client_id.as_deref().unwrap_or_default();
-    cluster.quotas.take_back(CONTROLLER_MUTATION_RATE, context.user(), client_id, amount);
-    Err(ErrorCode::THROTTLING_QUOTA_EXCEEDED.into())
+    let strict = context.version >= strict_from;
+    let (user, client_id) = (context.user(), context.client_id.as_deref().unwrap_or_default());
+    let now = context.now.instant;
+    let charged = cluster.quotas.charge_partitions(now, user, client_id, f64::from(partitions), strict);
+    let (Ok(pause) | Err(pause)) = charged;
+    cluster.throttle(context, pause);
+    charged.map(|_| ()).map_err(|_| ErrorCode::THROTTLING_QUOTA_EXCEEDED.into())
 }
 
 /// A topic may be created by who may create topics in the cluster, or this one.

@@ -10,7 +10,7 @@ use kafka_wire::protocol::messages::api_versions_response::{
 use kafka_wire::protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 
 use super::{Answer, Context};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, millis};
 use crate::features;
 
 /// What is served: API, first and last version.
@@ -119,6 +119,9 @@ pub(super) fn handle(cluster: &mut Cluster, context: &Context, _: ApiVersionsReq
         answer.supported_features.clear();
         answer.finalized_features.clear();
         answer.finalized_features_epoch = -1;
+    }
+    if context.version >= 1 {
+        answer.throttle_time_ms = millis(cluster.pause_of(context));
     }
     if let Some(code) = context.injected_for_request() {
         answer.error_code = code.code();

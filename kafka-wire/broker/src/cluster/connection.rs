@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use kafka_wire::protocol::guard;
 use kafka_wire::protocol::header::ReceivedRequest;
+use kafka_wire::protocol::messages::ApiKey;
 
 use super::authentication::Session;
 use super::{Cluster, ConnectionId, Now};
 use crate::api::Context;
 use crate::faults::Injected;
+use crate::quotas::{REQUEST_PERCENT, REQUEST_PERCENTAGE};
 
 /// Who has not authenticated.
 const ANONYMOUS: &str = "User:ANONYMOUS";
@@ -37,6 +39,8 @@ pub(super) struct Connection {
     pub(super) principal: Arc<str>,
     /// How far it has proved who it is, where it has to.
     pub(super) session: Option<Session>,
+    /// Whether it counts against its address's quota already: it does with its first request.
+    is_counted: bool,
     /// To be closed behind the answer to the present request.
     pub(super) closes: bool,
     /// The pause that the answer to the present request asks for.
@@ -52,6 +56,7 @@ impl Connection {
             host: Arc::from(peer.host),
             principal: peer.principal.map_or_else(|| Arc::from(ANONYMOUS), Arc::from),
             session,
+            is_counted: false,
             closes: false,
             throttle: Duration::ZERO,
             muted_until: None,
@@ -86,19 +91,41 @@ impl Cluster {
         })
     }
 
-    /// Counts what a request costs against the quota of who asked; the pause that its answer is to ask for.
-    pub(crate) fn charge(&mut self, context: &Context, quota: &'static str, amount: f64) -> Duration {
+    /// Counts what a request costs against the quota of who asked: beyond it, the answer asks for a pause.
+    pub(crate) fn charge(&mut self, context: &Context, quota: &'static str, amount: f64) {
         let (user, client_id) = (context.user(), context.client_id.as_deref().unwrap_or_default());
         let pause = self.quotas.charge(context.now.instant, quota, user, client_id, amount);
-        self.throttle(context, pause)
+        self.throttle(context, pause);
     }
 
-    /// Lets the answer to a request ask for a pause of at least this, and pauses the connection; the pause that
-    /// is asked for now.
-    pub(crate) fn throttle(&mut self, context: &Context, pause: Duration) -> Duration {
-        let Some(connection) = self.connections.get_mut(&context.connection) else { return pause };
-        connection.throttle = connection.throttle.max(pause);
-        connection.throttle
+    /// Counts the request itself; authenticating is free.
+    pub(super) fn charge_request(&mut self, context: &Context) {
+        if !matches!(context.api, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) {
+            self.charge(context, REQUEST_PERCENTAGE, REQUEST_PERCENT);
+        }
+    }
+
+    /// Lets the answer to a request ask for a pause of at least this, and pauses the connection.
+    pub(crate) fn throttle(&mut self, context: &Context, pause: Duration) {
+        if let Some(connection) = self.connections.get_mut(&context.connection) {
+            connection.throttle = connection.throttle.max(pause);
+        }
+    }
+
+    /// The pause that the answer to a request asks for by now.
+    pub(crate) fn pause_of(&self, context: &Context) -> Duration {
+        self.connections.get(&context.connection).map_or(Duration::ZERO, |connection| connection.throttle)
+    }
+
+    /// Counts a connection, once; when it is closed if there are too many from its address.
+    pub(super) fn refused_until(&mut self, now: Now, connection: ConnectionId) -> Option<Instant> {
+        let connection = self.connections.get_mut(&connection)?;
+        if std::mem::replace(&mut connection.is_counted, true) {
+            return None;
+        }
+        let pause = self.quotas.connect(now.instant, &connection.host)?;
+        tracing::info!(host = &*connection.host, "too many connections: the newest waits, and is closed");
+        Some(now.instant + pause)
     }
 
     /// Until when a connection handles no request.

@@ -107,9 +107,73 @@ fn too_many_new_partitions_are_refused_or_slowed_down() {
         let answer = it.call(version, CreateTopicsRequest::default().with_topics(vec![topic]));
         (answer.topics[0].error_code, answer.throttle_time_ms)
     };
+    // Eleven may be had at once, and whoever owes nothing may go beyond that.
     assert_eq!(create(&mut it, 7, "a", 10), (0, 0));
-    let (code, pause) = create(&mut it, 7, "b", 10);
-    assert_eq!((code, pause), (ErrorCode::THROTTLING_QUOTA_EXCEEDED.code(), 10_000));
-    let (code, pause) = create(&mut it, 5, "b", 10);
-    assert_eq!((code, pause), (0, 10_000), "old clients only pause");
+    assert_eq!(create(&mut it, 7, "b", 10), (0, 0));
+    let refused = ErrorCode::THROTTLING_QUOTA_EXCEEDED.code();
+    assert_eq!(create(&mut it, 7, "c", 1), (refused, 9_000));
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text("a"))]);
+    assert_eq!(it.call(5, delete.clone()).responses[0].error_code, refused);
+    assert_eq!(create(&mut it, 5, "c", 1), (0, 10_000), "old clients only pause");
+    it.advance(Duration::from_secs(9));
+    assert_eq!(create(&mut it, 7, "d", 1), (refused, 1_000));
+    it.advance(Duration::from_secs(1));
+    assert_eq!(create(&mut it, 7, "d", 1), (0, 0));
+    assert_eq!(it.call(5, delete).responses[0].error_code, refused, "it owes one again");
+}
+
+#[test]
+fn who_asks_too_often_is_told_and_its_connection_pauses() {
+    let mut it = Harness::new(Options::default());
+    assert_eq!(set(&mut it, Some("alice"), "request_percentage", Some(0.1)), 0);
+    it.be("alice");
+    let ask = |it: &mut Harness| it.call(3, ApiVersionsRequest::default()).throttle_time_ms;
+    // A tenth of a percent is one millisecond a second: ten requests over the ten seconds that count.
+    for turn in 0..10 {
+        assert_eq!(ask(&mut it), 0, "request {turn}");
+    }
+    assert_eq!(ask(&mut it), 1_000, "one too many");
+    assert!(matches!(it.send_again(3, ApiVersionsRequest::default()), Outcome::Waiting));
+    it.advance(Duration::from_millis(999));
+    assert!(matches!(it.outcome(), Outcome::Waiting));
+    it.advance(Duration::from_millis(1));
+    assert!(matches!(it.outcome(), Outcome::Answered(_)));
+    // Elsewhere the pause is what an answer begins with, or ends with; and a topic is no partition too many for it.
+    assert_eq!(produce(&mut it, "a").throttle_time_ms, 1_000);
+    let metadata = it.call(12, MetadataRequest::default().with_topics(None));
+    assert_eq!(metadata.throttle_time_ms, 1_000);
+    let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_num_partitions(1);
+    let topics = vec![topic.with_replication_factor(1)];
+    let created = it.call(7, CreateTopicsRequest::default().with_topics(topics));
+    assert_eq!((created.topics[0].error_code, created.throttle_time_ms), (0, 1_000));
+    it.advance(Duration::from_secs(11));
+    assert_eq!(ask(&mut it), 0, "that is forgotten");
+    it.be("bob");
+    assert_eq!(ask(&mut it), 0, "no quota of his");
+}
+
+#[test]
+fn connections_beyond_an_addresss_quota_get_no_answer_and_are_closed() {
+    let mut it = Harness::new(Options::default());
+    let limit = |it: &mut Harness, address: Option<&str>, rate| {
+        let entity = EntityData::default().with_entity_type(text("ip")).with_entity_name(address.map(text));
+        let change = OpData::default().with_key(text("connection_creation_rate")).with_value(rate);
+        let entry = EntryData::default().with_entity(vec![entity]).with_ops(vec![change]);
+        it.call(1, AlterClientQuotasRequest::default().with_entries(vec![entry])).entries[0].error_code
+    };
+    assert_eq!(limit(&mut it, None, 1.0), 0);
+    assert_eq!(limit(&mut it, Some("10.0.0.7"), 2.0), 0);
+    for (address, allowed) in [("10.0.0.1", 10), ("10.0.0.7", 20)] {
+        it.peer.host = address.to_owned();
+        for turn in 0..allowed {
+            let asked = it.send(0, 3, ApiVersionsRequest::default());
+            assert!(matches!(asked, Outcome::Answered(_)), "{address}, connection {turn}");
+            assert!(matches!(it.send_again(3, ApiVersionsRequest::default()), Outcome::Answered(_)));
+        }
+        assert!(matches!(it.send(0, 3, ApiVersionsRequest::default()), Outcome::Waiting), "one too many");
+        it.advance(Duration::from_secs(1));
+        assert!(matches!(it.outcome(), Outcome::Closed));
+    }
+    it.advance(Duration::from_secs(11));
+    assert!(matches!(it.send(0, 3, ApiVersionsRequest::default()), Outcome::Answered(_)));
 }
