@@ -31,14 +31,24 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use self::common::Result;
 
+const FIRST_STEPS: &str = "\
+First steps:
+  tidewater demo                                  see it work
+  tidewater broker                                a broker at 127.0.0.1:9092, where all commands look for one
+  tidewater topic create orders -p 3
+  echo 'ann:7.50' | tidewater produce orders -K :
+  tidewater consume orders -e -K :
+
+A cluster elsewhere is --bootstrap HOST:PORT, or what a kafka.properties file says: --config FILE.";
+
 /// Kafka client and exactly-once stream processor in one file.
 ///
 /// Exit codes: 0 done, 1 the request or job failed, 2 usage or configuration.
 #[derive(Parser)]
-#[command(name = "tidewater", version)]
+#[command(name = "tidewater", version, after_help = FIRST_STEPS)]
 struct Cli {
     /// Log more to stderr: -v information, -vv debugging, -vvv everything. RUST_LOG says it in detail
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 100)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

@@ -17,11 +17,20 @@ use self::syntax::{Parsed, Syntax, read_record};
 use super::common::{Connection, Failure, Result, Stop, block_on, describe_topic, say};
 use super::consume::format::unescape;
 
+const EXAMPLES: &str = "\
+Examples:
+  printf 'a\\nb\\n' | tidewater produce orders
+  printf 'ann:7.50\\nbob:\\n' | tidewater produce orders -K : -Z
+  echo '{}' | tidewater produce orders -k ann -H source=shop -z zstd
+  tidewater produce orders /etc/hostname
+  tidewater produce orders -l /etc/hostname -n 1 --set transactional.id=copy";
+
 /// What is written, and where.
 ///
 /// With --set transactional.id=ID all of it is one transaction: it is committed at the end of the input, and aborted by
 /// Ctrl-C or what goes wrong.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// The topic
     topic: String,

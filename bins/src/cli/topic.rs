@@ -1,14 +1,13 @@
 //! `tidewater topic`: what topics there are, and making and removing them.
 
+mod describe;
+
 use clap::{Args, Subcommand};
-use kafka_wire::admin::PartitionDescription;
-use kafka_wire::{
-    Admin, BrokerId, ConfigResource, ErrorCode, Isolation, NewTopic, OffsetSpec, TopicDescription,
-};
+use kafka_wire::{BrokerId, ErrorCode, Isolation, NewTopic, OffsetSpec};
 use serde::Serialize;
 
 use super::admin::{Common, TopicPartitions, entry, or_dash};
-use super::common::{Result, block_on, describe_topic_with};
+use super::common::{Result, block_on};
 use super::datetime;
 
 /// What to do, and where.
@@ -55,13 +54,7 @@ enum Verb {
         common: Common,
     },
     /// Show partitions, leaders, replicas and configuration.
-    Describe {
-        /// Their names; all topics without.
-        #[arg(value_name = "TOPIC")]
-        topics: Vec<String>,
-        #[command(flatten)]
-        common: Common,
-    },
+    Describe(describe::Options),
     /// Add partitions, so that topics have as many as is said.
     Alter {
         /// Their names.
@@ -75,8 +68,8 @@ enum Verb {
     },
     /// Show offsets of topics: the end of each partition, unless a flag says otherwise.
     Offsets {
-        /// Of which, or of which of their partitions.
-        #[arg(required = true, value_name = "TOPIC[:PARTITION,…]", value_parser = TopicPartitions::parse)]
+        /// Of which, or of which of their partitions; of all topics without
+        #[arg(value_name = "TOPIC[:PARTITION,…]", value_parser = TopicPartitions::parse)]
         topics: Vec<TopicPartitions>,
         /// earliest, latest, max-timestamp, earliest-local, latest-tiered, earliest-pending-upload, or a time such as 2026-11-21T14:00:00
         #[arg(long, default_value = "latest", value_parser = offset_spec)]
@@ -144,7 +137,7 @@ pub(super) fn run(options: Options) -> Result<()> {
                 let passed_over = if_not_exists.then_some(ErrorCode::TOPIC_ALREADY_EXISTS);
                 common.report("topic", "created", &created, passed_over)
             }
-            Verb::Describe { topics, common } => describe(&common, topics).await,
+            Verb::Describe(options) => describe::run(options).await,
             Verb::Alter { topics, partitions, common } => {
                 let grown = topics.into_iter().map(|topic| (topic, partitions));
                 common.report("topic", "grew", &common.admin()?.create_partitions(grown).await?, None)
@@ -189,7 +182,7 @@ fn offset_spec(text: &str) -> Result<OffsetSpec, String> {
 }
 
 /// Lines as kafka-get-offsets prints them.
-async fn offsets(common: &Common, topics: Vec<TopicPartitions>, time: OffsetSpec) -> Result<()> {
+async fn offsets(common: &Common, mut topics: Vec<TopicPartitions>, time: OffsetSpec) -> Result<()> {
     #[derive(Serialize)]
     struct Line {
         topic: String,
@@ -197,6 +190,10 @@ async fn offsets(common: &Common, topics: Vec<TopicPartitions>, time: OffsetSpec
         offset: Option<i64>,
     }
     let admin = common.admin()?;
+    if topics.is_empty() {
+        let all = admin.list_topics().await?.into_keys();
+        topics.extend(all.map(|topic| TopicPartitions { topic, partitions: Vec::new() }));
+    }
     let mut partitions = Vec::new();
     for topic in topics {
         partitions.extend(topic.resolve(&admin).await?.into_iter().map(|partition| (partition, time)));
@@ -225,89 +222,4 @@ async fn list(common: &Common, exclude_internal: bool) -> Result<()> {
         common.print(&Line { topic: &name, partitions, internal }, || name.clone())?;
     }
     Ok(())
-}
-
-/// A topic as it is shown.
-#[derive(Serialize)]
-struct Description<'a> {
-    topic: &'a str,
-    topic_id: Option<String>,
-    replication_factor: usize,
-    internal: bool,
-    configs: Vec<String>,
-    partitions: Vec<PartitionLine>,
-}
-
-#[derive(Serialize)]
-struct PartitionLine {
-    partition: usize,
-    leader: Option<i32>,
-    replicas: Vec<i32>,
-    isr: Vec<i32>,
-}
-
-async fn describe(common: &Common, mut topics: Vec<String>) -> Result<()> {
-    let admin = common.admin()?;
-    if topics.is_empty() {
-        topics = admin.list_topics().await?.into_keys().collect();
-    }
-    for name in topics {
-        let topic = describe_topic_with(&admin, &name).await?;
-        let description = Description::new(&name, &topic, configs(&admin, &name).await?);
-        common.print(&description, || description.as_kafka_shows_it())?;
-    }
-    Ok(())
-}
-
-/// What was set on the topic itself.
-async fn configs(admin: &Admin, topic: &str) -> Result<Vec<String>> {
-    let mut set = Vec::new();
-    for (_, entries) in admin.describe_configs([ConfigResource::topic(topic)]).await? {
-        for entry in entries?.into_iter().filter(|entry| entry.is_set) {
-            let value = if entry.is_sensitive { None } else { entry.value };
-            set.push(format!("{}={}", entry.name, value.as_deref().unwrap_or("[hidden]")));
-        }
-    }
-    Ok(set)
-}
-
-impl<'a> Description<'a> {
-    fn new(name: &'a str, topic: &TopicDescription, configs: Vec<String>) -> Self {
-        let ids = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
-        let line = |(partition, of): (usize, &PartitionDescription)| PartitionLine {
-            partition,
-            leader: of.leader.map(|leader| leader.0),
-            replicas: ids(&of.replicas),
-            isr: ids(&of.in_sync_replicas),
-        };
-        Self {
-            topic: name,
-            topic_id: topic.id.is_some().then(|| topic.id.to_string()),
-            replication_factor: topic.partitions.first().map_or(0, |first| first.replicas.len()),
-            internal: topic.is_internal,
-            configs,
-            partitions: topic.partitions.iter().enumerate().map(line).collect(),
-        }
-    }
-
-    /// The lines of `kafka-topics --describe`.
-    fn as_kafka_shows_it(&self) -> String {
-        let name = self.topic;
-        let join = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut text = format!(
-            "Topic: {name}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {}\tConfigs: {}",
-            self.topic_id.as_deref().unwrap_or("none"),
-            self.partitions.len(),
-            self.replication_factor,
-            self.configs.join(","),
-        );
-        for of in &self.partitions {
-            let leader = of.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
-            let (partition, replicas, isr) = (of.partition, join(&of.replicas), join(&of.isr));
-            text += &format!(
-                "\n\tTopic: {name}\tPartition: {partition}\tLeader: {leader}\tReplicas: {replicas}\tIsr: {isr}"
-            );
-        }
-        text
-    }
 }

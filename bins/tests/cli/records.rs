@@ -306,3 +306,29 @@ fn delimiters_are_kcats_and_silence_can_end_it() {
     assert_eq!(cluster.ok(&["consume", "t", "-o", "end", "--timeout-ms", "1"]), "");
     assert_eq!(cluster.run(&["consume", "t", "--from-beginning", "-o", "end"], "").code, Some(2));
 }
+
+/// Those of the first steps, too, but for what starts a broker.
+#[test]
+fn the_examples_of_the_help_work() {
+    let cluster = Cluster::with_topics(&[]);
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_tidewater"));
+    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut count = 0;
+    for help in [&["--help"][..], &["produce", "--help"], &["consume", "--help"]] {
+        let help = crate::harness::run(help, "").ok();
+        let steps = help.lines().skip_while(|line| !line.ends_with("steps:") && *line != "Examples:");
+        for step in steps.filter(|line| line.contains(" tidewater ") && !line.contains("    ")) {
+            let mut shell = std::process::Command::new("sh");
+            shell
+                .args(["-c", step])
+                .env("PATH", &path)
+                .env("TIDEWATER_BOOTSTRAP_SERVERS", &cluster.bootstrap);
+            let run = crate::harness::run_command(shell, "");
+            assert_eq!(run.code, Some(0), "{step}: {run:?}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 15);
+    let keyed = cluster.ok(&["consume", "orders", "-e", "-K", ":"]);
+    assert!(keyed.contains("ann:7.50\n") && keyed.contains("bob:\n"), "{keyed}");
+}

@@ -11,7 +11,10 @@ fn a_topic_is_created_described_listed_and_deleted() {
     assert_eq!(lines.len(), 4, "{described}");
     assert!(lines[0].starts_with("Topic: orders\tTopicId: ") && lines[0].contains("PartitionCount: 3"));
     assert!(lines[0].ends_with("Configs: cleanup.policy=compact"), "{described}");
-    assert_eq!(lines[3], "\tTopic: orders\tPartition: 2\tLeader: 0\tReplicas: 0\tIsr: 0");
+    // An id as Kafka's tools show it.
+    assert_eq!(lines[0].split('\t').nth(1).map(str::len), Some("TopicId: ".len() + 22));
+    let last = "\tTopic: orders\tPartition: 2\tLeader: 0\tReplicas: 0\tIsr: 0\tElr: \tLastKnownElr: ";
+    assert_eq!(lines[3], last);
     assert_eq!(cluster.ok(&["topic", "list"]), "orders\nthere\n");
     assert_eq!(cluster.ok(&["topic", "delete", "orders"]), "deleted topic orders\n");
     assert_eq!(cluster.ok(&["topic", "list"]), "there\n");
@@ -27,6 +30,22 @@ fn json_is_one_object_a_line() {
     let described: serde_json::Value =
         serde_json::from_str(&cluster.ok(&["topic", "describe", "b", "--json"])).unwrap();
     assert_eq!(described["partitions"][1]["leader"], 0);
+}
+
+#[test]
+fn only_what_is_asked_for_is_described() {
+    let cluster = Cluster::with_topics(&[("plain", 2)]);
+    cluster.ok(&["topic", "create", "set", "-p", "1", "--topic-config", "retention.ms=5"]);
+    let described = |flags: &[&str]| cluster.ok(&[&["topic", "describe"], flags].concat());
+    assert_eq!(described(&["--unavailable", "--under-replicated", "--under-min-isr"]), "");
+    let at_min = described(&["--at-min-isr"]);
+    let lines: Vec<&str> = at_min.lines().map(|line| line.split("\tLeader").next().unwrap()).collect();
+    let expected =
+        ["\tTopic: plain\tPartition: 0", "\tTopic: plain\tPartition: 1", "\tTopic: set\tPartition: 0"];
+    assert_eq!(lines, expected);
+    let set = described(&["--with-overrides", "--exclude-internal", "--json"]);
+    assert!(set.lines().count() == 1 && set.contains("\"configs\":[\"retention.ms=5\"]"), "{set}");
+    assert_eq!(cluster.ok(&["topic", "offsets"]), "plain:0:0\nplain:1:0\nset:0:0\n");
 }
 
 #[test]

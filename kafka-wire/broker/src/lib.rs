@@ -4,14 +4,24 @@
 //! Kafka client over TCP. [`Cluster`] is the same without sockets, clock or threads: a value that is handed
 //! requests and the time, for simulations.
 //!
+//! A producer whose answer gets lost: it asks again, and the record is there once.
+//!
 //! ```
+//! use kafka_wire::config::Properties;
+//! use kafka_wire::{Producer, Record};
 //! use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule};
 //!
-//! let broker = EmbeddedBroker::start(Options::default().with_topic("orders", 3))?;
-//! println!("bootstrap.servers={}", broker.bootstrap());
-//! // The next produce request is applied, but its answer gets lost.
-//! broker.add_rule(Rule::new(Action::ApplyThenDisconnect).api(ApiKey::Produce).times(1));
-//! # Ok::<(), std::io::Error>(())
+//! let broker = EmbeddedBroker::start(Options::default().with_topic("orders", 1))?;
+//! let rule = broker.add_rule(Rule::new(Action::ApplyThenDisconnect).api(ApiKey::Produce).times(1));
+//!
+//! let properties = Properties::parse(&format!("bootstrap.servers={}", broker.bootstrap()))?;
+//! let producer = Producer::from_properties(&properties)?;
+//! let first = producer.enqueue_blocking(Record::to("orders").value("7.50"))?.wait()?;
+//! let second = producer.enqueue_blocking(Record::to("orders").value("8.00"))?.wait()?;
+//!
+//! assert_eq!((first.offset, second.offset), (Some(0), Some(1)));
+//! assert_eq!(broker.control(|cluster, _| cluster.rule_hits(rule)), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Several nodes share one log: nothing is replicated, leaders and coordinators are only places, and

@@ -9,10 +9,21 @@ use super::unpack::Pack;
 use crate::cli::admin::entry;
 use crate::cli::common::{Connection, Failure, Result};
 
+const EXAMPLES: &str = "\
+Examples:
+  tidewater consume orders -e
+  tidewater consume orders -o -5 -e -f '%p/%o %T %k: %s (%S bytes)\\n'
+  tidewater consume orders -p 0 -o s@2026-11-21T08:00 -o e@2026-11-21T09:00
+  tidewater consume orders -J -n 1
+  tidewater consume '^ord' -e -Z -K :
+  tidewater consume orders -G billing -e
+  tidewater consume orders -e --property print.key=true --property print.headers=true";
+
 /// What is read, from where, and how it is printed.
 ///
 /// Only what is committed is read, unless --isolation says otherwise.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Options {
     /// The topics; one that begins with ^ is a pattern for the names of those that there are when this begins
     #[arg(required = true, value_name = "TOPIC")]
