@@ -64,7 +64,7 @@ pub use transactions::{
 };
 pub use users::{ScramChange, ScramCredentialInfo, ScramMechanism};
 
-pub(crate) use batch::{Batch, Operation, Outcome, Outcomes, Refusal, Unknown};
+pub(crate) use batch::{Batch, Key, Operation, Outcome, Outcomes, Refusal, Unknown};
 
 use crate::engine::{Core, Role, Token};
 use crate::error::Result;

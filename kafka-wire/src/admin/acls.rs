@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cluster::Whole;
 use super::names::numbered;
 use super::wire::{one, outcome, refusal, text};
-use super::{Operation, Outcome, Outcomes, Unknown};
+use super::{Key, Operation, Outcome, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
@@ -181,6 +181,8 @@ impl AclBinding {
     }
 }
 
+impl Key for AclBinding {}
+
 impl fmt::Display for AclBinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { resource_type, resource_name, pattern_type, principal, host, operation, permission } =
@@ -240,6 +242,8 @@ impl From<AclBinding> for AclFilter {
         }
     }
 }
+
+impl Key for AclFilter {}
 
 impl fmt::Display for AclFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::engine::{Core, Reply, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::protocol::request::{Request, Response};
-use crate::types::TopicPartition;
+use crate::types::{BrokerId, TopicId, TopicPartition};
 
 /// How long a topic may be missing before that is believed: brokers tell each other of a new one within
 /// moments.
@@ -37,16 +37,36 @@ pub(crate) enum Unknown {
     Partition,
 }
 
+/// What an operation is done to.
+pub(crate) trait Key: Clone + PartialEq + Display + Send {
+    /// The partition, where it is one.
+    fn partition(&self) -> Option<&TopicPartition> {
+        None
+    }
+}
+
+impl Key for BrokerId {}
+impl Key for String {}
+impl Key for TopicId {}
+
+impl Key for TopicPartition {
+    fn partition(&self) -> Option<&TopicPartition> {
+        Some(self)
+    }
+}
+
 /// The shape of an operation's calls.
 pub(crate) trait Operation: Send + 'static {
     /// What it is done to.
-    type Key: Clone + PartialEq + Display + Send;
+    type Key: Key;
     /// What is done to it.
     type Item: Clone + Send;
     /// What comes of it.
     type Output: Send;
     /// In words, as in "create topic".
     const ATTEMPT: &'static str;
+    /// Whether the leaders of partitions are asked, whom metadata names.
+    const BY_LEADER: bool = false;
 
     /// Whom to ask about `key`.
     fn target(&self, key: &Self::Key, cluster: &Cluster) -> std::result::Result<Target, Unknown>;
@@ -69,15 +89,7 @@ pub(crate) trait Operation: Send + 'static {
                 | ErrorCode::UNKNOWN_TOPIC_ID
                 | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         );
-        code.is_retriable() && !is_answer
-    }
-    /// The topic whose metadata says whom to ask.
-    fn topic(_key: &Self::Key) -> Option<Arc<str>> {
-        None
-    }
-    /// The partition, for the error.
-    fn partition(_key: &Self::Key) -> Option<TopicPartition> {
-        None
+        code.is_retriable() && (Self::BY_LEADER || !is_answer)
     }
 }
 
@@ -86,8 +98,8 @@ type Results<O> = Vec<(<O as Operation>::Key, Result<<O as Operation>::Output>)>
 
 /// "create topic x", or "list an offset" with the partition beside it.
 fn failure<O: Operation>(kind: ErrorKind, key: &O::Key) -> Error {
-    match O::partition(key) {
-        Some(partition) => Error::new(kind, O::ATTEMPT).with_partition(partition),
+    match key.partition() {
+        Some(partition) => Error::new(kind, O::ATTEMPT).with_partition(partition.clone()),
         None => Error::new(kind, format!("{} {key}", O::ATTEMPT)),
     }
 }
@@ -243,7 +255,7 @@ impl<O: Operation> Job for Batch<O> {
         let Some(index) = self.in_flight.iter().position(|(other, ..)| *other == token) else { return };
         let (_, target, items) = self.in_flight.swap_remove(index);
         let mut outcomes = match result.and_then(|response| self.operation.read(&items, response)) {
-            Ok(outcomes) => outcomes,
+            Ok(outcomes) => outcomes.into_iter().map(Some).collect::<Vec<_>>(),
             Err(error) if error.is_retriable() => return self.retry(now, items, &target, error, core),
             Err(error) => {
                 let failed = items.into_iter().map(|(key, _)| {
@@ -253,24 +265,35 @@ impl<O: Operation> Job for Batch<O> {
                 return self.done.extend(failed);
             }
         };
+        let mut next = 0;
+        let (mut again, mut passing) = (Vec::new(), None);
         for (key, item) in items {
-            let Some(index) = outcomes.iter().position(|(other, _)| *other == key) else {
+            // Answers mostly keep the order of what was asked.
+            let mut places = (next..outcomes.len()).chain(0..next);
+            let Some(place) =
+                places.find(|place| outcomes[*place].as_ref().is_some_and(|(of, _)| *of == key))
+            else {
                 let why = Error::new(ErrorKind::Protocol, "the answer does not mention it");
                 let error = failure::<O>(ErrorKind::Protocol, &key).with_cause(why);
                 self.done.push((key, Err(error)));
                 continue;
             };
-            match outcomes.swap_remove(index).1 {
+            next = place + 1;
+            let Some((_, outcome)) = outcomes[place].take() else { continue };
+            match outcome {
                 Ok(output) => self.done.push((key, Ok(output))),
                 Err(refusal) if O::is_passing(refusal.code) => {
-                    let error = Self::error(&key, refusal);
-                    self.retry(now, vec![(key, item)], &target, error, core);
+                    passing = Some(Self::error(&key, refusal));
+                    again.push((key, item));
                 }
                 Err(refusal) => {
                     let error = Self::error(&key, refusal);
                     self.done.push((key, Err(error)));
                 }
             }
+        }
+        if let Some(error) = passing {
+            self.retry(now, again, &target, error, core);
         }
     }
 
@@ -283,10 +306,72 @@ impl<O: Operation> Job for Batch<O> {
     }
 
     fn topics(&self) -> Vec<Arc<str>> {
+        if !O::BY_LEADER {
+            return Vec::new();
+        }
         let in_flight = self.in_flight.iter().flat_map(|(_, _, items)| items);
-        let mut topics: Vec<Arc<str>> =
-            self.pending.iter().chain(in_flight).filter_map(|(key, _)| O::topic(key)).collect();
+        let keys = self.pending.iter().chain(in_flight).filter_map(|(key, _)| key.partition());
+        let mut topics: Vec<Arc<str>> = keys.map(|at| Arc::clone(&at.topic)).collect();
         topics.dedup();
         topics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::config::ClientConfig;
+    use crate::engine::Lane;
+    use crate::protocol::messages::{ApiKey, ListGroupsRequest};
+    use crate::protocol::request::Plain;
+
+    /// Refuses all in passing at first, and answers in another order than it was asked.
+    struct Fickle;
+
+    impl Operation for Fickle {
+        type Key = String;
+        type Item = usize;
+        type Output = usize;
+        const ATTEMPT: &'static str = "ask about";
+
+        fn target(&self, _: &String, _: &Cluster) -> std::result::Result<Target, Unknown> {
+            Ok(Target::Broker { id: BrokerId(1), lane: Lane::Control })
+        }
+
+        fn request(&self, _: &[(String, usize)], _: Duration) -> Box<dyn Request> {
+            Box::new(Plain::new(ListGroupsRequest::default()))
+        }
+
+        fn read(&self, items: &[(String, usize)], response: Response) -> Result<Outcomes<String, usize>> {
+            let refusal = Refusal { code: ErrorCode::REQUEST_TIMED_OUT, message: None };
+            let outcome = |item| if response.version == 0 { Err(refusal.clone()) } else { Ok(item) };
+            Ok(items.iter().rev().map(|(key, item)| (key.clone(), outcome(*item))).collect())
+        }
+    }
+
+    #[test]
+    fn what_is_refused_together_is_one_failure_and_asked_again_together() {
+        let now = Instant::now();
+        let config = ClientConfig::bootstrap("127.0.0.1:1").unwrap();
+        let core = &mut Core::new(now, &config, 7);
+        let (sender, replies) = mpsc::channel();
+        let items: Vec<(String, usize)> = (0..50).map(|number| (format!("g{number}"), number)).collect();
+        let reply = Reply::new(move |results| sender.send(results).unwrap());
+        let mut batch = Batch::new(now, Duration::from_secs(60), Fickle, items.clone(), reply);
+        let answer = |version| Ok(Response { api: ApiKey::ListGroups, version, body: bytes::Bytes::new() });
+
+        let [token] = batch.advance(now, core)[..] else { panic!("one call") };
+        batch.handle_response(now, token, answer(0), core);
+        let again = batch.poll_timeout().unwrap();
+        assert_eq!(batch.failures, 1);
+        assert!(again <= now + config.retry_backoff.initial.mul_f64(1.2));
+
+        let [token] = batch.advance(again, core)[..] else { panic!("one call") };
+        batch.handle_response(again, token, answer(1), core);
+        assert!(batch.advance(again, core).is_empty() && batch.is_done());
+        let results = replies.recv().unwrap().unwrap().into_iter();
+        assert_eq!(results.map(|(key, result)| (key, result.unwrap())).collect::<Vec<_>>(), items);
     }
 }

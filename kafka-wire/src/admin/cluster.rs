@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::acls::{self, AclOperation};
 use super::wire::{one, outcome};
-use super::{Operation, Outcomes, Refusal, Unknown};
+use super::{Key, Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::{Broker, Cluster};
 use crate::config::HostPort;
 use crate::engine::Target;
@@ -45,6 +45,8 @@ impl fmt::Display for Whole {
         f.write_str("the cluster")
     }
 }
+
+impl Key for Whole {}
 
 /// By Metadata, which every broker knows.
 pub(crate) struct DescribeByMetadata;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::Whole;
 use super::names::numbered;
 use super::wire::{broker, one, outcome, refusal, text};
-use super::{Operation, Outcomes, Unknown};
+use super::{Key, Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
@@ -130,6 +130,8 @@ impl ConfigResource {
         Self::new(ConfigResourceKind::from_wire(kind), name)
     }
 }
+
+impl Key for ConfigResource {}
 
 impl fmt::Display for ConfigResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

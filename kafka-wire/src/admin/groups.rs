@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::names::worded;
 use super::wire::{all, broker, group_coordinator, one, outcome, refusal, text};
-use super::{Operation, Outcomes, Unknown};
+use super::{Key, Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
@@ -163,6 +163,8 @@ pub enum MemberToRemove {
     /// The member that the coordinator calls so.
     Member(String),
 }
+
+impl Key for MemberToRemove {}
 
 impl fmt::Display for MemberToRemove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::{all, broker, flatten, numbers_by_topic, one, outcome, text, topic_name};
-use super::{Operation, Outcomes, Refusal, Unknown};
+use super::{Key, Operation, Outcomes, Refusal, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::{ErrorCode, Result};
@@ -33,6 +33,8 @@ impl Replica {
         Self { partition, broker }
     }
 }
+
+impl Key for Replica {}
 
 impl fmt::Display for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

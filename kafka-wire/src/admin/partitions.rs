@@ -82,10 +82,6 @@ impl Operation for AlterReassignments {
             (partition.partition_index, outcome(partition.error_code, partition.error_message, ()))
         }))
     }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
-    }
 }
 
 /// The reassignments under way.
@@ -184,10 +180,6 @@ impl Operation for ElectLeaders {
         Ok(flatten(topics.map(|topic| (topic.topic, topic.partition_result)), |partition| {
             (partition.partition_id, outcome(partition.error_code, partition.error_message, ()))
         }))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
     }
 }
 

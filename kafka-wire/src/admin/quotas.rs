@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cluster::Whole;
 use super::wire::{one, outcome, text};
-use super::{Operation, Outcomes, Unknown};
+use super::{Key, Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::Result;
@@ -59,6 +59,8 @@ impl QuotaEntity {
         Self(parts.map(|(kind, name)| (kind.to_string(), name.map(|name| name.to_string()))).collect())
     }
 }
+
+impl Key for QuotaEntity {}
 
 impl fmt::Display for QuotaEntity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,13 +1,12 @@
 //! Offsets of partitions, and the deletion of the records before one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::{by_topic, flatten, leader, millis, outcome, topic_name};
 use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
-use crate::error::{ErrorCode, Result};
+use crate::error::Result;
 use crate::protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -26,6 +25,7 @@ impl Operation for ListOffsets {
     type Item = OffsetSpec;
     type Output = ListedOffset;
     const ATTEMPT: &'static str = "list an offset";
+    const BY_LEADER: bool = true;
 
     fn target(&self, key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {
         leader(key, cluster)
@@ -69,18 +69,6 @@ impl Operation for ListOffsets {
             (partition.partition_index, outcome(partition.error_code, None, listed))
         }))
     }
-
-    fn is_passing(code: ErrorCode) -> bool {
-        code.is_retriable()
-    }
-
-    fn topic(key: &TopicPartition) -> Option<Arc<str>> {
-        Some(Arc::clone(&key.topic))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
-    }
 }
 
 pub(crate) struct DeleteRecords;
@@ -92,6 +80,7 @@ impl Operation for DeleteRecords {
     /// The first offset that is kept.
     type Output = i64;
     const ATTEMPT: &'static str = "delete records";
+    const BY_LEADER: bool = true;
 
     fn target(&self, key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {
         leader(key, cluster)
@@ -120,17 +109,5 @@ impl Operation for DeleteRecords {
         Ok(flatten(topics, |partition| {
             (partition.partition_index, outcome(partition.error_code, None, partition.low_watermark))
         }))
-    }
-
-    fn is_passing(code: ErrorCode) -> bool {
-        code.is_retriable()
-    }
-
-    fn topic(key: &TopicPartition) -> Option<Arc<str>> {
-        Some(Arc::clone(&key.topic))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
     }
 }

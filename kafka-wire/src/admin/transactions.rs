@@ -12,7 +12,7 @@ use super::wire::{
 use super::{Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
-use crate::error::{ErrorCode, Result};
+use crate::error::Result;
 use crate::protocol::messages::describe_producers_request::{DescribeProducersRequest, TopicRequest};
 use crate::protocol::messages::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
@@ -200,6 +200,7 @@ impl Operation for DescribeProducers {
     type Item = ();
     type Output = Vec<ProducerState>;
     const ATTEMPT: &'static str = "describe the producers";
+    const BY_LEADER: bool = true;
 
     fn target(&self, key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {
         self.replica.map_or_else(|| leader(key, cluster), |id| Ok(broker(id)))
@@ -233,18 +234,6 @@ impl Operation for DescribeProducers {
             (partition.partition_index, outcome(partition.error_code, partition.error_message, producers))
         }))
     }
-
-    fn is_passing(code: ErrorCode) -> bool {
-        code.is_retriable()
-    }
-
-    fn topic(key: &TopicPartition) -> Option<Arc<str>> {
-        Some(Arc::clone(&key.topic))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
-    }
 }
 
 /// An open transaction in one partition, which no coordinator will end.
@@ -264,6 +253,7 @@ impl Operation for AbortTransactions {
     type Item = HangingTransaction;
     type Output = ();
     const ATTEMPT: &'static str = "abort a transaction";
+    const BY_LEADER: bool = true;
 
     fn target(&self, key: &TopicPartition, cluster: &Cluster) -> Result<Target, Unknown> {
         leader(key, cluster)
@@ -294,18 +284,6 @@ impl Operation for AbortTransactions {
         Ok(flatten(topics.map(|topic| (topic.name, topic.partitions)), |partition| {
             (partition.partition_index, outcome(partition.error_code, None, ()))
         }))
-    }
-
-    fn is_passing(code: ErrorCode) -> bool {
-        code.is_retriable()
-    }
-
-    fn topic(key: &TopicPartition) -> Option<Arc<str>> {
-        Some(Arc::clone(&key.topic))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
     }
 }
 

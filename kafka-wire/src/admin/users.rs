@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::Whole;
 use super::names::numbered;
 use super::wire::{one, outcome, refusal, text};
-use super::{Operation, Outcomes, Unknown};
+use super::{Key, Operation, Outcomes, Unknown};
 use crate::cluster::Cluster;
 use crate::engine::Target;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -125,6 +125,8 @@ pub(crate) struct UserMechanism {
     pub(crate) user: String,
     mechanism: ScramMechanism,
 }
+
+impl Key for UserMechanism {}
 
 impl fmt::Display for UserMechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -66,7 +66,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub(super) fn new(now: Instant, config: &ClientConfig, seed: u64) -> Self {
+    pub(crate) fn new(now: Instant, config: &ClientConfig, seed: u64) -> Self {
         Self {
             config: Arc::new(config.clone()),
             cluster: Cluster::default(),

@@ -153,10 +153,6 @@ impl Operation for AlterCommittedOffsets {
             (partition.partition_index, outcome(partition.error_code, members_hint(partition.error_code), ()))
         }))
     }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
-    }
 }
 
 /// How a coordinator says that a group has members is far from obvious.
@@ -209,9 +205,5 @@ impl Operation for DeleteCommittedOffsets {
         }
         let topics = answer.topics.into_iter().map(|topic| (topic.name, topic.partitions));
         Ok(flatten(topics, |partition| (partition.partition_index, outcome(partition.error_code, None, ()))))
-    }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
     }
 }

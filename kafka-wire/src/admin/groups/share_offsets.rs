@@ -123,10 +123,6 @@ impl Operation for AlterShareGroupOffsets {
             (partition.partition_index, outcome(partition.error_code, partition.error_message, ()))
         }))
     }
-
-    fn partition(key: &TopicPartition) -> Option<TopicPartition> {
-        Some(key.clone())
-    }
 }
 
 /// Makes a share group without members forget topics.
