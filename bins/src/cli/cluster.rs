@@ -1,6 +1,8 @@
 //! `tidewater cluster`: brokers, controllers, features, folders, and who has and leads partitions.
 
-mod partitions;
+mod election;
+mod plan;
+mod reassign;
 
 use clap::{Args, Subcommand};
 use kafka_wire::BrokerId;
@@ -52,9 +54,9 @@ enum Verb {
         common: Common,
     },
     /// Elect leaders of partitions: the preferred ones, or unclean ones where there is no other way.
-    ElectLeaders(partitions::Election),
+    ElectLeaders(election::Options),
     /// Move partitions to other brokers, or show which moves are under way.
-    Reassign(partitions::Reassign),
+    Reassign(reassign::Options),
     /// Forget a broker that is gone for good.
     Unregister {
         /// Its node id
@@ -92,8 +94,8 @@ pub(super) fn run(options: Options) -> Result<()> {
                 common.report("feature", "changed", &admin.update_features(updates).await?, None)
             }
             Verb::LogDirs { broker, common } => log_dirs(&common, broker).await,
-            Verb::ElectLeaders(options) => partitions::elect(options).await,
-            Verb::Reassign(options) => partitions::reassign(options).await,
+            Verb::ElectLeaders(options) => election::run(options).await,
+            Verb::Reassign(options) => reassign::run(options).await,
             Verb::Unregister { broker, common } => {
                 let gone = common.admin()?.unregister_broker(BrokerId(broker)).await;
                 common.report("broker", "unregistered", &[(broker, gone)], None)

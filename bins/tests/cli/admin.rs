@@ -1,7 +1,7 @@
 //! `group`, `config`, `acl`, `quota`, `user`, `cluster`, `txn`, `completions`.
 
 use kafka_wire::config::{ProducerConfig, Properties};
-use kafka_wire::{Producer, Record};
+use kafka_wire::{Admin, Producer, Record, TopicPartition};
 use serde_json::{Value, json};
 use tidewater_broker::{AuthorizerOptions, Options};
 
@@ -42,6 +42,20 @@ fn a_groups_lag_is_shown_partition_by_partition() {
     assert_eq!(table(&cluster.ok(&["group", "members", "g"])).len(), 1);
     let error = cluster.run(&["group", "describe", "none"], "").error(1);
     assert!(error.starts_with("describe group none") && error.contains("tidewater group list"), "{error}");
+}
+
+#[test]
+fn where_a_share_group_is_is_shown() {
+    let cluster = cluster_with_a_group();
+    let mut properties = Properties::new();
+    properties.set("bootstrap.servers", &cluster.bootstrap).unwrap();
+    let admin = Admin::from_properties(&properties).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let set = admin.alter_share_group_offsets("s", [(TopicPartition::new("t", 1), 4)]);
+    runtime.block_on(set).unwrap().remove(0).1.unwrap();
+    assert_eq!(table(&cluster.ok(&["group", "describe", "s"]))[1..], ["s t 1 4 10 6 - - -"]);
+    let shown = table(&cluster.ok(&["group", "describe", "s", "--state"]));
+    assert!(shown[1].starts_with("s Share Empty"), "{shown:?}");
 }
 
 #[test]
@@ -223,6 +237,59 @@ fn the_cluster_is_shown() {
     cluster.ok(&["cluster", "elect-leaders", "--all"]);
     let unknown = cluster.run(&["cluster", "unregister", "77"], "").error(1);
     assert!(unknown.contains("BROKER_ID_NOT_REGISTERED"), "{unknown}");
+}
+
+#[test]
+fn partitions_are_moved_by_a_plan_and_back() {
+    let cluster = Cluster::start(Options { nodes: 3, ..Options::default() }.with_topic("t", 3));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let replicas = || {
+        let shown = cluster.ok(&["topic", "describe", "t"]);
+        let cells = shown.lines().flat_map(|line| line.split('\t'));
+        cells.filter_map(|cell| cell.strip_prefix("Replicas: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = replicas();
+    let plan = cluster.ok(&["cluster", "reassign", "--generate", "t", "--brokers", "2,1"]);
+    let planned: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(planned["partitions"][1], json!({"topic": "t", "partition": 1, "replicas": [1]}));
+    assert_eq!(replicas(), before);
+    let plan = file("plan.json", &plan);
+    let verify = |plan: &str| {
+        let lines = json_lines(&cluster.ok(&["cluster", "reassign", "--plan", plan, "--verify", "--json"]));
+        lines.iter().map(|line| line["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(verify(&plan).contains(&"not as planned".to_owned()));
+    let moved = cluster.run(&["cluster", "reassign", "--plan", &plan], "");
+    assert_eq!(moved.stdout, "changed move of t-0\nchanged move of t-1\nchanged move of t-2\n");
+    assert_eq!(
+        (replicas(), verify(&plan)),
+        (["2", "1", "2"].map(str::to_owned).into(), vec!["done".to_owned(); 3])
+    );
+    // All is done, so there is nothing to take back.
+    assert_eq!(cluster.ok(&["cluster", "reassign", "--plan", &plan, "--cancel"]), "");
+    let back = moved.stderr.trim().strip_prefix("to go back, --plan with: ").unwrap();
+    cluster.ok(&["cluster", "reassign", "--plan", &file("back.json", back)]);
+    assert_eq!(replicas(), before);
+
+    let wide = cluster.run(&["cluster", "reassign", "--cancel"], "").error(2);
+    assert!(wide.starts_with("cancel which moves?"), "{wide}");
+    for (text, reason) in [("{", "EOF"), (r#"{"version":1,"partitions":[]}"#, "it has no partitions")] {
+        let error = cluster.run(&["cluster", "reassign", "--plan", &file("bad.json", text)], "").error(2);
+        assert!(error.starts_with("read the plan") && error.contains(reason), "{error}");
+    }
+    let absent =
+        file("absent.json", r#"{"version":1,"partitions":[{"topic":"t","partition":7,"replicas":[1]}]}"#);
+    let error = cluster.run(&["cluster", "reassign", "--plan", &absent], "").error(2);
+    assert_eq!(error, "move t-7: there is no such partition");
+    let few = ["cluster", "reassign", "--generate", "none", "--brokers", "1"];
+    assert!(cluster.run(&few, "").error(1).contains("UNKNOWN_TOPIC_OR_PARTITION"));
+    let both = ["cluster", "reassign", "--plan", &plan, "--move", "t:0=1"];
+    assert_eq!(cluster.run(&both, "").code, Some(2));
 }
 
 #[test]
