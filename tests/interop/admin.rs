@@ -1,23 +1,24 @@
 //! Every operation of the admin client on real Kafka, with Kafka's own tools as witnesses where they see it too.
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_wire::admin::{
     AclBinding, AclFilter, AclOperation, ConfigResourceKind, ConfigSource, ElectionType, FeatureUpdate,
-    GroupFilter, GroupState, GroupType, HangingTransaction, MemberToRemove, NewDelegationToken,
-    NewPartitions, QuotaEntity, QuotaFilter, QuotaMatch, RaftEndpoint, Replica, ResourceType, ScramChange,
-    ScramMechanism, TransactionFilter, TransactionState, UpgradeType,
+    HangingTransaction, NewDelegationToken, NewPartitions, QuotaEntity, QuotaFilter, QuotaMatch,
+    RaftEndpoint, Replica, ResourceType, ScramChange, ScramMechanism, TransactionFilter, TransactionState,
+    UpgradeType,
 };
-use kafka_wire::config::{GroupProtocol, OffsetReset, Secret};
+use kafka_wire::config::Secret;
 use kafka_wire::{
-    Admin, BrokerId, CommittedOffset, ConfigChange, ConfigResource, Consumer, ErrorCode, ErrorKind,
-    Isolation, NewTopic, OffsetSpec, Producer, ProducerIdentity, Record, Result, TopicId, TopicPartition,
-    Uuid,
+    Admin, BrokerId, ConfigChange, ConfigResource, ErrorCode, ErrorKind, Isolation, NewTopic, OffsetSpec,
+    Producer, ProducerIdentity, Record, Result, TopicId, TopicPartition, Uuid,
 };
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
-use crate::support::{admin, consumer_config, producer_config, run, wait_until};
+use crate::support::{admin, producer_config, run, wait_until};
 
 #[test]
 fn every_operation_works_on_kafka_4_3() {
@@ -46,8 +47,8 @@ fn every_operation_works(version: Version) {
         configs(&cluster, &admin).await;
         acls_and_quotas(&cluster, &admin).await;
         users(&cluster, &admin).await;
-        groups(&cluster, &admin).await;
-        partitions(&admin).await;
+        groups::groups(&cluster, &admin).await;
+        partitions(version, &admin).await;
         log_dirs(&admin).await;
         transactions(&cluster, &admin).await;
         the_cluster(&cluster, &admin).await;
@@ -100,6 +101,16 @@ async fn topics(admin: &Admin) {
     assert_eq!(replicas, [brokers(&[2, 0]), brokers(&[1, 2]), brokers(&[0, 1])]);
     let by_id = only(admin.describe_topics_by_id([created.id]).await).expect("described");
     assert_eq!((by_id.name.as_str(), by_id.partitions.len()), ("planned", 3));
+    let rights = admin.with_authorized_operations();
+    for topic in [
+        only(rights.describe_topics(["planned"]).await).expect("described"),
+        only(rights.describe_topics_by_id([created.id]).await).expect("described"),
+    ] {
+        let rights = topic.authorized_operations.expect("what this client may do");
+        assert!(rights.contains(&AclOperation::Write) && !rights.contains(&AclOperation::All), "{rights:?}");
+        assert!(!rights.contains(&AclOperation::ClusterAction), "{rights:?}");
+    }
+    assert_eq!(by_id.authorized_operations, None);
     let unknown = TopicId([7; 16]);
     assert_eq!(code(only(admin.describe_topics_by_id([unknown]).await)), ErrorCode::UNKNOWN_TOPIC_ID);
     assert_eq!(code(only(admin.describe_topics(["absent"]).await)), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -142,7 +153,12 @@ async fn records(cluster: &Cluster, admin: &Admin) {
         (OffsetSpec::MaxTimestamp, Some(9)),
         (OffsetSpec::EarliestLocal, Some(0)),
         (OffsetSpec::LatestTiered, None),
+        (OffsetSpec::EarliestPendingUpload, None),
     ] {
+        if spec == OffsetSpec::EarliestPendingUpload && cluster.version() != Version::V4_3 {
+            assert_eq!(offset(spec).await.expect_err("too old").kind(), ErrorKind::Unsupported);
+            continue;
+        }
         let listed = offset(spec).await.unwrap_or_else(|error| panic!("{spec:?}: {error}"));
         assert_eq!(listed.offset, expected, "{spec:?}");
     }
@@ -321,115 +337,7 @@ async fn users(cluster: &Cluster, admin: &Admin) {
     assert_eq!(weak.expect_err("too few iterations").kind(), ErrorKind::Usage);
 }
 
-async fn groups(cluster: &Cluster, admin: &Admin) {
-    let group = "admin-group";
-    let offset = |offset| CommittedOffset { offset, leader_epoch: None, metadata: "by hand".to_owned() };
-    only(admin.alter_committed_offsets(group, [(at("offsets", 0), offset(4))]).await).expect("set");
-    let unknown = admin.alter_committed_offsets(group, [(at("absent", 0), offset(4))]).await;
-    assert_eq!(code(only(unknown)), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-    let committed = admin.list_committed_offsets(group).await.expect("listed");
-    assert_eq!(committed, BTreeMap::from([(at("offsets", 0), offset(4))]));
-    let several = admin.list_committed_offsets_of([group, "admin-absent"]).await.expect("listed");
-    let counts: BTreeMap<_, _> =
-        several.into_iter().map(|(id, of)| (id, of.expect("offsets").len())).collect();
-    assert_eq!(counts, BTreeMap::from([(group.to_owned(), 1), ("admin-absent".to_owned(), 0)]));
-    let shown = cluster.tool(
-        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-        &["--describe", "--group", group],
-    );
-    assert!(shown.contains("offsets"), "{shown}");
-
-    let listed = admin.list_groups().await.expect("listed");
-    let listing = listed.iter().find(|listing| listing.group_id == group).expect("the group");
-    assert_eq!((listing.group_type, listing.state), (GroupType::Classic, GroupState::Empty));
-    let empty = GroupFilter {
-        states: vec![GroupState::Empty],
-        types: vec![GroupType::Classic],
-        ..GroupFilter::default()
-    };
-    assert!(admin.list_groups_by(empty).await.expect("listed").contains(listing));
-    let stable = GroupFilter { states: vec![GroupState::Stable], ..GroupFilter::default() };
-    assert!(!admin.list_groups_by(stable).await.expect("listed").contains(listing));
-    let described = only(admin.describe_groups([group]).await).expect("described");
-    assert_eq!((described.state, described.members.len()), (GroupState::Empty, 0));
-    assert_eq!(code(only(admin.describe_groups(["admin-absent"]).await)), ErrorCode::GROUP_ID_NOT_FOUND);
-
-    only(admin.delete_committed_offsets(group, [at("offsets", 0)]).await).expect("deleted");
-    assert!(admin.list_committed_offsets(group).await.expect("listed").is_empty());
-    only(admin.alter_committed_offsets(group, [(at("offsets", 0), offset(4))]).await).expect("set");
-    only(admin.delete_groups([group]).await).expect("deleted");
-    assert_eq!(code(only(admin.delete_groups([group]).await)), ErrorCode::GROUP_ID_NOT_FOUND);
-    a_member_is_described_and_removed(cluster, admin, GroupProtocol::Classic).await;
-    if cluster.version() == Version::V4_3 {
-        a_member_is_described_and_removed(cluster, admin, GroupProtocol::Consumer).await;
-        share_groups(admin).await;
-    } else {
-        let error = only(admin.list_share_group_offsets(["admin-share"]).await).expect_err("too old");
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-    }
-}
-
-/// A group with a member, by the classic protocol or that of KIP-848.
-async fn a_member_is_described_and_removed(cluster: &Cluster, admin: &Admin, protocol: GroupProtocol) {
-    let group = format!("admin-{protocol:?}").to_lowercase();
-    let mut config = consumer_config(cluster, "admin-member");
-    config.group_id = Some(group.clone());
-    config.auto_offset_reset = OffsetReset::Earliest;
-    config.group.protocol = protocol;
-    let mut consumer = Consumer::new(config).expect("a consumer");
-    consumer.subscribe(["offsets"]).expect("subscribe");
-    wait_until("the member reads", async || {
-        !consumer.poll(Duration::from_millis(100)).await.expect("poll").is_empty()
-    })
-    .await;
-
-    let described = only(admin.describe_groups([&group]).await).expect("described");
-    let expected = if protocol == GroupProtocol::Classic { GroupType::Classic } else { GroupType::Consumer };
-    assert_eq!((described.group_type, described.state), (expected, GroupState::Stable));
-    assert_eq!(described.epoch.is_some(), protocol == GroupProtocol::Consumer);
-    let [member] = &described.members[..] else { panic!("{described:?}") };
-    assert_eq!((member.client_id.as_str(), &member.group_instance_id), ("admin-member", &None));
-    assert_eq!(member.assignment, BTreeSet::from([at("offsets", 0)]));
-    assert_eq!(member.subscribed_topics, ["offsets"]);
-    let listed = admin.list_groups().await.expect("listed");
-    assert!(listed.iter().any(|of| of.group_id == group && of.group_type == expected), "{listed:?}");
-
-    // What belongs to members is theirs alone.
-    let offset = CommittedOffset { offset: 4, leader_epoch: None, metadata: String::new() };
-    let error = only(admin.alter_committed_offsets(&group, [(at("offsets", 0), offset)]).await)
-        .expect_err("the group has a member");
-    assert!(error.to_string().contains("the group has members"), "{error}");
-    let subscribed = admin.delete_committed_offsets(&group, [at("offsets", 0)]).await;
-    assert_eq!(code(only(subscribed)), ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC);
-    assert_eq!(code(only(admin.delete_groups([&group]).await)), ErrorCode::NON_EMPTY_GROUP);
-    let nobody = MemberToRemove::Member("nobody".to_owned());
-    let unknown = admin.remove_group_members(&group, [nobody], "a test").await;
-    assert_eq!(code(only(unknown)), ErrorCode::UNKNOWN_MEMBER_ID);
-    let member = MemberToRemove::Member(member.member_id.clone());
-    only(admin.remove_group_members(&group, [member], "a test").await).expect("removed");
-    wait_until("the group is empty", async || {
-        only(admin.describe_groups([&group]).await).is_ok_and(|group| group.members.is_empty())
-    })
-    .await;
-    drop(consumer);
-}
-
-async fn share_groups(admin: &Admin) {
-    let group = "admin-share";
-    only(admin.alter_share_group_offsets(group, [(at("offsets", 0), 5)]).await).expect("set");
-    let start = async || {
-        let offsets = only(admin.list_share_group_offsets([group]).await).expect("listed");
-        offsets.get(&at("offsets", 0)).map(|offset| offset.start_offset)
-    };
-    wait_until("the share group begins at 5", async || start().await == Some(5)).await;
-    let described = only(admin.describe_groups([group]).await).expect("described");
-    assert_eq!((described.group_type, described.state), (GroupType::Share, GroupState::Empty));
-    only(admin.delete_share_group_offsets(group, ["offsets"]).await).expect("deleted");
-    assert_eq!(start().await, None);
-    only(admin.delete_groups([group]).await).expect("deleted");
-}
-
-async fn partitions(admin: &Admin) {
+async fn partitions(version: Version, admin: &Admin) {
     let here = |ids: &[i32]| Some(ids.iter().map(|id| BrokerId(*id)).collect::<Vec<_>>());
     let topic = NewTopic::new("moving", -1).assignment(0, vec![BrokerId(0), BrokerId(1)]);
     only(admin.create_topics([topic]).await).expect("created");
@@ -443,6 +351,13 @@ async fn partitions(admin: &Admin) {
     assert!(admin.list_partition_reassignments_of([at("moving", 0)]).await.expect("listed").is_empty());
     let none = admin.alter_partition_reassignments([(at("moving", 0), None)]).await;
     assert_eq!(code(only(none)), ErrorCode::NO_REASSIGNMENT_IN_PROGRESS);
+    let larger =
+        only(admin.alter_partition_reassignments_of_equal_size([(at("moving", 0), here(&[0, 1, 2]))]).await)
+            .expect_err("one replica more");
+    match version {
+        Version::V4_3 => assert_eq!(larger.code(), Some(ErrorCode::INVALID_REPLICATION_FACTOR)),
+        _ => assert_eq!(larger.kind(), ErrorKind::Unsupported),
+    }
     let wrong = admin.alter_partition_reassignments([(at("moving", 0), here(&[9]))]).await;
     assert_eq!(code(only(wrong)), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
 
@@ -472,6 +387,7 @@ async fn log_dirs(admin: &Admin) {
         let folders = folders.unwrap_or_else(|error| panic!("broker {broker}: {error}"));
         assert_eq!(folders.len(), 1);
         assert!(folders.values().all(|dir| dir.error.is_none() && dir.total_bytes > dir.usable_bytes));
+        assert!(folders.values().all(|dir| !dir.is_cordoned));
     }
     let folders =
         only(admin.describe_log_dirs_of([BrokerId(2)], [at("moving", 0)]).await).expect("described");
@@ -547,7 +463,16 @@ async fn the_cluster(cluster: &Cluster, admin: &Admin) {
     assert_eq!(described.brokers.iter().map(|broker| broker.id.0).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(described.cluster_id.is_some() && described.fenced_brokers.is_empty());
 
+    let rights = admin.with_authorized_operations().describe_cluster().await.expect("described");
+    assert!(rights.authorized_operations.is_some_and(|rights| rights.contains(&AclOperation::Create)));
+    assert_eq!(described.authorized_operations, None);
+
     let features = admin.describe_features().await.expect("described");
+    let of_one = admin.describe_features_of(BrokerId(1)).await.expect("described");
+    assert_eq!(
+        (of_one.finalized, of_one.supported),
+        (features.finalized.clone(), features.supported.clone())
+    );
     let level = features.finalized["metadata.version"].max;
     assert!(features.supported["metadata.version"].max >= level && features.finalized_epoch.is_some());
     only(admin.validate_feature_updates([("metadata.version", FeatureUpdate::upgrade(level))]).await)

@@ -38,7 +38,7 @@ async fn every_version_makes_sense(cluster: &'static Cluster) {
     for step in 0..=STEPS {
         let id = format!("admin-versions-{step}");
         cluster.proxy().rule_for(&id, API_VERSIONS, 0, usize::MAX, Fault::LowerVersions(step));
-        let admin = Admin::new(client(cluster, &id)).expect("an admin client");
+        let admin = Admin::new(client(cluster, &id)).expect("an admin client").with_authorized_operations();
         Probe { admin, step, cluster }.all().await;
         called.extend(cluster.proxy().calls_of(&id));
     }
@@ -122,6 +122,7 @@ impl Probe {
             OffsetSpec::MaxTimestamp,
             OffsetSpec::EarliestLocal,
             OffsetSpec::LatestTiered,
+            OffsetSpec::EarliestPendingUpload,
         ] {
             self.each("list_offsets", admin.list_offsets([(at(), spec)], Isolation::ReadCommitted).await);
         }
@@ -175,6 +176,7 @@ impl Probe {
         self.each("list_share_group_offsets", admin.list_share_group_offsets([&share]).await);
         self.each("delete_share_group_offsets", admin.delete_share_group_offsets(&share, [topic]).await);
         self.each("delete_groups", admin.delete_groups([share]).await);
+        self.each("describe_streams_groups", admin.describe_streams_groups([group]).await);
     }
 
     async fn cluster(&self, topic: &str) {

@@ -21,6 +21,7 @@ mod sasl;
 mod schemas;
 mod secured;
 mod share;
+mod streams_groups;
 mod support;
 mod telemetry;
 mod tls;

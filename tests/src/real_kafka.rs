@@ -113,6 +113,27 @@ pub fn jars(version: Version) -> PathBuf {
     folder.join("libs")
 }
 
+/// The same folder, after Kafka Streams has been put into it (2 MB, about 5 s). Stores on disk lack their library,
+/// RocksDB.
+///
+/// # Panics
+/// When Maven cannot fetch it.
+pub fn jars_with_streams(version: Version) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let libs = jars(version);
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !libs.join(format!("kafka-streams-{}.jar", version.number())).exists() {
+        let output = Command::new("mvn")
+            .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:copy"])
+            .arg(format!("-Dartifact=org.apache.kafka:kafka-streams:{}", version.number()))
+            .arg(format!("-DoutputDirectory={}", libs.display()))
+            .output()
+            .expect("run Maven");
+        assert!(output.status.success(), "fetch Kafka Streams: {}", text(&output));
+    }
+    libs
+}
+
 /// The folder in which everything is built.
 pub(crate) fn build_folder() -> PathBuf {
     // A test binary lives in TARGET/PROFILE/deps.
