@@ -369,6 +369,13 @@ impl Connection {
         Ok(Event::Ready)
     }
 
+    /// The broker will answer what is outstanding so much later.
+    pub(crate) fn put_off(&mut self, pause: Duration) {
+        for request in self.in_flight.iter_mut().chain(&mut self.unanswered) {
+            request.deadline = request.deadline.checked_add(pause).unwrap_or(request.deadline);
+        }
+    }
+
     /// When an answer is overdue, or an idle connection should go.
     pub(crate) fn deadline(&self, max_idle: Duration) -> Option<Instant> {
         let login = match &self.state {

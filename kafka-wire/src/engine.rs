@@ -28,7 +28,7 @@ pub(crate) use discovery::read_topic;
 use crate::config::{ClientConfig, HostPort};
 pub use crate::connection::Token;
 use crate::error::{Error, Result};
-use crate::metrics::{Groups, Sink};
+use crate::metrics::{Groups, Sink, ThrottleTime};
 use crate::protocol::request::Response;
 pub use crate::reply::Reply;
 use crate::security::Exchange;
@@ -45,6 +45,9 @@ pub trait Role {
 
     /// Where Java's client of this kind has the figures of its connections.
     const METRIC_GROUPS: Groups;
+
+    /// Where Java's client of this kind has how long brokers asked to be left alone; Java's admin has it nowhere.
+    const THROTTLE_TIME: Option<ThrottleTime> = None;
 
     /// The application asks.
     fn handle_command(&mut self, now: Instant, command: Self::Command, core: &mut Core);

@@ -49,6 +49,17 @@ pub struct Groups {
     pub node: &'static str,
 }
 
+/// Where Java's clients of one kind tell how long brokers ask to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThrottleTime {
+    /// The group.
+    pub group: &'static str,
+    /// The average's name.
+    pub average: &'static str,
+    /// The largest one's name.
+    pub max: &'static str,
+}
+
 /// Gives the figures of one group to a sink.
 pub(crate) struct Report<'a, 'b> {
     group: &'static str,

@@ -26,7 +26,7 @@ use crate::config::{ConsumerConfig, OffsetReset};
 use crate::engine::{Core, Role, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::GroupMembershipOperation;
-use crate::metrics::{Groups, Sink};
+use crate::metrics::{Groups, Sink, ThrottleTime};
 use crate::protocol::request::Response;
 use crate::reply::Reply;
 use crate::time::WallClock;
@@ -464,6 +464,11 @@ impl ConsumerMachine {
 impl Role for ConsumerMachine {
     type Command = Command;
     const METRIC_GROUPS: Groups = Groups { client: "consumer-metrics", node: "consumer-node-metrics" };
+    const THROTTLE_TIME: Option<ThrottleTime> = Some(ThrottleTime {
+        group: "consumer-fetch-manager-metrics",
+        average: "fetch-throttle-time-avg",
+        max: "fetch-throttle-time-max",
+    });
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         match command {

@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, CoordinatorKind};
 use crate::config::{ClientConfig, HostPort, MetadataRecovery};
 use crate::connection::{Connection, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Recent, millis};
 use crate::protocol::messages::ApiKey;
 use crate::protocol::request::{Request, Response};
 use crate::protocol::versions::VersionTable;
@@ -46,6 +47,8 @@ pub struct Core {
     pub(super) telemetry: Option<Telemetry>,
     /// An instant, and what time it was then, in nanoseconds since 1970.
     pub(super) wall_clock: Option<(Instant, u64)>,
+    /// What brokers asked for in their answers, in milliseconds.
+    pub(super) throttle_time: Recent,
     pool: Pool,
     client_id: Arc<str>,
     /// Every call without an answer.
@@ -74,6 +77,7 @@ impl Core {
             rng: Rng::new(seed),
             telemetry: config.enable_metrics_push.then(|| Telemetry::new(now)),
             wall_clock: None,
+            throttle_time: Recent::default(),
             pool: Pool::new(),
             client_id: config.client_id.as_str().into(),
             open: HashMap::new(),
@@ -183,9 +187,20 @@ impl Core {
     /// A broker asks for a pause (`throttle_time_ms`) in an answer whose layout the core does not know:
     /// Produce. Shortened to 5 minutes.
     pub fn throttle(&mut self, now: Instant, broker: BrokerId, lane: Lane, pause: Duration) {
-        if pause > Duration::ZERO {
-            let slot = self.pool.slot(SlotKey { endpoint: Endpoint::Broker(broker), lane });
-            slot.throttled_until = Some(now + pause.min(throttle::LONGEST));
+        self.pause(now, SlotKey { endpoint: Endpoint::Broker(broker), lane }, pause.min(throttle::LONGEST));
+    }
+
+    /// Leaves a connection alone. Its broker does not read it meanwhile (KIP-219): what is in flight is answered as
+    /// much later.
+    fn pause(&mut self, now: Instant, key: SlotKey, pause: Duration) {
+        self.throttle_time.record(now, millis(pause));
+        if pause.is_zero() {
+            return;
+        }
+        let slot = self.pool.slot(key);
+        slot.throttled_until = Some(now + pause);
+        if let Some(link) = &mut slot.link {
+            link.connection.put_off(pause);
         }
     }
 
@@ -216,7 +231,7 @@ impl Core {
                 }
                 Event::Response(token, response) => {
                     if let Some(pause) = throttle::throttle_time(&response) {
-                        self.pool.slot(key).throttled_until = Some(now + pause);
+                        self.pause(now, key, pause);
                     }
                     self.answer(now, token, Ok(response));
                 }

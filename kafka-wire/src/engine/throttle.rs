@@ -15,11 +15,6 @@ pub(super) fn throttle_time(response: &Response) -> Option<Duration> {
         return None;
     }
     let millis = i32::from_be_bytes(*response.body.first_chunk::<4>()?);
-    wait(millis)
-}
-
-/// A throttle time from the wire; negative ones mean nothing.
-pub(super) fn wait(millis: i32) -> Option<Duration> {
-    let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0)?;
-    Some(Duration::from_millis(millis).min(LONGEST))
+    // Negative ones mean nothing.
+    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(LONGEST))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::pool::Endpoint;
 use super::{Core, Role};
 use crate::connection::Traffic;
-use crate::metrics::{Groups, Report, Sink};
+use crate::metrics::{Groups, Report, Sink, ThrottleTime};
 
 /// What the connections that are gone have carried, and how many there have been.
 #[derive(Debug, Default)]
@@ -48,6 +48,9 @@ impl Core {
         client.gauge("connection-count", f64::from(open));
         client.total("connection-creation-total", pool.past.dialled);
         client.total("connection-close-total", pool.past.ended);
+        if let Some(ThrottleTime { group, average, max }) = R::THROTTLE_TIME {
+            Report::new(group, &[], sink).recent(average, max, &self.throttle_time, now);
+        }
     }
 }
 

@@ -350,6 +350,8 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
                     self.disconnected(id, error);
                 }
                 Poll::Ready(Ok(_)) => {
+                    #[cfg(feature = "metrics")]
+                    self.publisher.touch(now);
                     open.missing = self.engine.handle_bytes(now(), id, &mut open.received.bytes);
                     self.obey();
                 }
@@ -363,6 +365,8 @@ impl<R: Role, F: Feed<Command = R::Command>> Driver<R, F> {
     }
 
     fn disconnected(&mut self, id: ConnectionId, error: Error) {
+        #[cfg(feature = "metrics")]
+        self.publisher.touch(now);
         self.connections.remove(&id);
         self.engine.handle_disconnected(now(), id, error);
         self.obey();

@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Topic};
 use crate::config::ProducerConfig;
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Groups, Sink};
+use crate::metrics::{Groups, Sink, ThrottleTime};
 use crate::protocol::TopicRef;
 use crate::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse, TopicRecords};
 use crate::protocol::request::{FrameBuilder, Response};
@@ -424,6 +424,11 @@ impl ProducerRole {
 impl Role for ProducerRole {
     type Command = Command;
     const METRIC_GROUPS: Groups = Groups { client: "producer-metrics", node: "producer-node-metrics" };
+    const THROTTLE_TIME: Option<ThrottleTime> = Some(ThrottleTime {
+        group: "producer-metrics",
+        average: "produce-throttle-time-avg",
+        max: "produce-throttle-time-max",
+    });
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         // What comes after a commit belongs to the next transaction, which nobody may write to before the

@@ -16,7 +16,7 @@ use super::session::{Flight, FlightKind, Session, Slot, by_topic, topics};
 use crate::config::{AcquireMode, ShareConsumerConfig};
 use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::metrics::{Groups, Report, Sink};
+use crate::metrics::{Groups, Report, Sink, ThrottleTime};
 use crate::protocol::request::Response;
 use crate::protocol::share::{
     AcknowledgementBatch, ShareAcknowledgeRequest, ShareFetchRequest, ShareSession,
@@ -356,6 +356,11 @@ impl ShareMachine {
 impl Role for ShareMachine {
     type Command = Command;
     const METRIC_GROUPS: Groups = Groups { client: "consumer-metrics", node: "consumer-node-metrics" };
+    const THROTTLE_TIME: Option<ThrottleTime> = Some(ThrottleTime {
+        group: "consumer-share-fetch-manager-metrics",
+        average: "fetch-throttle-time-avg",
+        max: "fetch-throttle-time-max",
+    });
 
     fn handle_command(&mut self, now: Instant, command: Command, core: &mut Core) {
         match command {
