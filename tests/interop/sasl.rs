@@ -46,17 +46,30 @@ fn sasl(port: u16, protocol: &str, mechanism: &str, name: &str, password: &str) 
 
 #[test]
 fn every_mechanism_works_in_the_clear_and_over_tls() {
-    on_secured(|node| async {
-        for (protocol, port) in [("SASL_PLAINTEXT", node.sasl_port), ("SASL_SSL", node.sasl_tls_port)] {
-            for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
-                let properties = sasl(port, protocol, mechanism, "alice", "alice-secret");
-                write_and_read(node, &format!("by-{protocol}-{mechanism}"), &properties).await;
-            }
-        }
-    });
+    on_secured(every_mechanism_works);
 }
 
-async fn refusal(properties: &Properties) -> String {
+#[test]
+fn every_mechanism_works_on_3_9() {
+    if real_kafka::available() {
+        run(every_mechanism_works(Secured::shared_3_9()));
+    }
+}
+
+async fn every_mechanism_works(node: &'static Secured) {
+    for (protocol, port) in [("SASL_PLAINTEXT", node.sasl_port), ("SASL_SSL", node.sasl_tls_port)] {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
+            let properties = sasl(port, protocol, mechanism, "alice", "alice-secret");
+            write_and_read(node, &format!("by-{protocol}-{mechanism}"), &properties).await;
+            let wrong = sasl(port, protocol, mechanism, "alice", "wrong");
+            if mechanism != "OAUTHBEARER" {
+                assert!(refusal(&wrong).await.contains(&format!("authenticate by {mechanism}")));
+            }
+        }
+    }
+}
+
+pub async fn refusal(properties: &Properties) -> String {
     let error = describe(properties).await.expect_err("it must not be let in");
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     assert!(error.is_fatal() && !error.is_retriable());
@@ -214,7 +227,8 @@ fn sessions_are_renewed_on_the_same_connection_under_load() {
 /// An OpenID provider that knows one client, behind TLS. It answers the `n`th request as `answers[n]` says, the last
 /// one for ever.
 #[allow(clippy::disallowed_methods, reason = "a server that ends with its test, and counts what it reads")]
-async fn provider(answers: &'static [&'static str]) -> u16 {
+pub async fn provider(answers: &[&str]) -> u16 {
+    let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
     let chain = CertificateDer::pem_file_iter(certificate("good.pem")).expect("a certificate");
     let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(certificate("good.key")).expect("a key");
@@ -242,7 +256,7 @@ async fn provider(answers: &'static [&'static str]) -> u16 {
             let text = String::from_utf8_lossy(&request[..length]).to_lowercase();
             // tidewater:canary, as `printf tidewater:canary | base64` has it.
             let right = text.contains("authorization: basic dglkzxdhdgvyomnhbmfyeq==");
-            let answer = answers[n.min(answers.len() - 1)];
+            let answer = &answers[n.min(answers.len() - 1)];
             let (status, body) = match answer.split_once(' ') {
                 Some((status, body)) if right => (status, body),
                 _ => ("401", r#"{"error":"invalid_client","error_description":"no such client"}"#),
@@ -262,7 +276,7 @@ async fn provider(answers: &'static [&'static str]) -> u16 {
 /// `{"alg":"none"}` and `{"sub":"alice","iat":1600000000,"exp":4000000000}`.
 const TOKEN_ANSWER: &str = "200 {\"access_token\":\"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImlhdCI6MTYwMDAwMDAwMCwiZXhwIjo0MDAwMDAwMDAwfQ.\"}";
 
-fn with_provider(broker: u16, provider: u16, secret: &str) -> Properties {
+pub fn with_provider(broker: u16, protocol: &str, provider: u16, secret: &str) -> Properties {
     let jaas = format!(
         "{PACKAGE}.oauthbearer.OAuthBearerLoginModule required clientId=\"tidewater\" clientSecret=\"{secret}\" \
          scope=\"kafka all\" ssl.truststore.location=\"{}\";",
@@ -274,14 +288,14 @@ fn with_provider(broker: u16, provider: u16, secret: &str) -> Properties {
         ("sasl.oauthbearer.token.endpoint.url", url.as_str()),
         ("sasl.jaas.config", &jaas),
     ];
-    properties(broker, "SASL_SSL", &more)
+    properties(broker, protocol, &more)
 }
 
 #[test]
 fn a_token_comes_from_an_openid_provider_that_may_fail_at_first() {
     on_secured(|node| async {
         let provider = provider(&["503 {}", TOKEN_ANSWER]).await;
-        let described = describe(&with_provider(node.sasl_tls_port, provider, "canary")).await;
+        let described = describe(&with_provider(node.sasl_tls_port, "SASL_SSL", provider, "canary")).await;
         assert_eq!(described.expect("a token").brokers.len(), 1);
     });
 }
@@ -322,7 +336,7 @@ fn a_provider_that_refuses_is_told_and_its_redirects_are_not_followed() {
         let port = node.sasl_tls_port;
         let refusing = provider(&[TOKEN_ANSWER]).await;
         assert_eq!(
-            refusal(&with_provider(port, refusing, "wrong")).await,
+            refusal(&with_provider(port, "SASL_SSL", refusing, "wrong")).await,
             format!(
                 "authenticate to localhost:{port}: get an OAuth token from https://localhost:{refusing}/token: it \
                  answers HTTP status 401 (invalid_client no such client); check \
@@ -330,10 +344,10 @@ fn a_provider_that_refuses_is_told_and_its_redirects_are_not_followed() {
             )
         );
         let moved = provider(&["302 {}"]).await;
-        let text = refusal(&with_provider(port, moved, "canary")).await;
+        let text = refusal(&with_provider(port, "SASL_SSL", moved, "canary")).await;
         assert!(text.contains("HTTP status 302; redirects are not followed"), "{text}");
         let empty = provider(&["200 {}"]).await;
-        let text = refusal(&with_provider(port, empty, "canary")).await;
+        let text = refusal(&with_provider(port, "SASL_SSL", empty, "canary")).await;
         assert!(text.ends_with("the provider's answer has no access_token"), "{text}");
     });
 }

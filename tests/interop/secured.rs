@@ -7,13 +7,19 @@ use kafka_wire::config::{ConsumerConfig, ProducerConfig, Properties};
 use kafka_wire::{
     Admin, ClusterDescription, Consumer, Error, NewTopic, Position, Producer, Record, TopicPartition,
 };
+use serde_json::json;
+use tidewater_tests::issuer::Issuer;
 use tidewater_tests::process::free_ports;
 use tidewater_tests::proxy::Proxy;
 use tidewater_tests::real_kafka::{Cluster, Options, Version};
 
 use crate::support::{create, entries, wait_until};
 
-/// How long a session of the listener `RENEW` lasts.
+/// Whom tokens for the listener `ISSUED` must be for, and whom from.
+pub const AUDIENCE: &str = "kafka-of-tests";
+pub const ISSUER: &str = "https://issuer.example.com/";
+
+/// How long a session of the listeners `RENEW` and `ISSUED` lasts.
 pub const SESSION_MS: u64 = 2000;
 
 pub fn certificate(name: &str) -> PathBuf {
@@ -36,36 +42,48 @@ pub struct Secured {
     /// SCRAM-SHA-512 in the clear, with sessions of [`SESSION_MS`], behind the proxy.
     pub renew_port: u16,
     pub renew_proxy: Proxy,
+    /// OAUTHBEARER in the clear, with tokens that the [`issuer`](Self::issuer) has signed for [`AUDIENCE`].
+    pub issued_port: u16,
+    pub issuer: Issuer,
     _keys: tempfile::TempDir,
 }
 
-const LISTENERS: [(&str, &str); 6] = [
+const LISTENERS: [(&str, &str); 7] = [
     ("TLS", "SSL"),
     ("ELSEWHERE", "SSL"),
     ("MUTUAL", "SSL"),
     ("SASL", "SASL_PLAINTEXT"),
     ("SASLTLS", "SASL_SSL"),
     ("RENEW", "SASL_PLAINTEXT"),
+    ("ISSUED", "SASL_PLAINTEXT"),
 ];
 
 impl Secured {
+    /// The one of Kafka 4.3.
     pub fn shared() -> &'static Self {
         static NODE: OnceLock<Secured> = OnceLock::new();
-        NODE.get_or_init(Self::start)
+        NODE.get_or_init(|| Self::start(Version::V4_3))
     }
 
-    fn start() -> Self {
+    /// The one of Kafka 3.9.
+    pub fn shared_3_9() -> &'static Self {
+        static NODE: OnceLock<Secured> = OnceLock::new();
+        NODE.get_or_init(|| Self::start(Version::V3_9))
+    }
+
+    fn start(version: Version) -> Self {
         let ports = free_ports(LISTENERS.len() + 1).expect("free ports");
         let (renew_port, behind_proxy) = (ports[LISTENERS.len()], ports[5]);
         let renew_proxy = Proxy::start([(renew_port, behind_proxy)]).expect("start the proxy");
         let keys = tempfile::tempdir().expect("a folder for the keys");
+        let issuer = Issuer::new("the-key");
         let listeners = |port_of: &dyn Fn(usize) -> u16| {
             let named = LISTENERS.iter().enumerate();
             named.map(|(n, (name, _))| format!(",{name}://127.0.0.1:{}", port_of(n))).collect::<String>()
         };
         let advertised = |n| if n == 5 { renew_port } else { ports[n] };
         let protocols = LISTENERS.map(|(name, protocol)| format!(",{name}:{protocol}")).concat();
-        let mut options = Options::new(Version::V4_3, 1)
+        let mut options = Options::new(version, 1)
             .property(
                 "listeners",
                 &format!(
@@ -85,6 +103,9 @@ impl Secured {
             .property("allow.everyone.if.no.acl.found", "true")
             .property("super.users", "User:ANONYMOUS")
             .property("connection.failed.authentication.delay.ms", "1")
+            .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            .property("super.users", "User:ANONYMOUS")
+            .property("allow.everyone.if.no.acl.found", "true")
             .property("delegation.token.secret.key", "a-key-for-tests")
             .property("listener.name.mutual.ssl.client.auth", "required")
             .property("listener.name.mutual.ssl.truststore.type", "PEM")
@@ -111,7 +132,7 @@ impl Secured {
                 &format!("{modules}.scram.ScramLoginModule required;"),
             )
             .property("listener.name.renew.scram-sha-512.connections.max.reauth.ms", &SESSION_MS.to_string());
-        let cluster = Cluster::start(options);
+        let cluster = Cluster::start(with_issuer(options, &issuer, keys.path()));
         // Kafka alters one credential of a user at a time.
         for credential in
             ["SCRAM-SHA-256=[password=alice-secret]", "SCRAM-SHA-512=[iterations=8192,password=alice-secret]"]
@@ -129,6 +150,8 @@ impl Secured {
             sasl_tls_port: ports[4],
             renew_port,
             renew_proxy,
+            issued_port: ports[6],
+            issuer,
             _keys: keys,
         }
     }
@@ -159,6 +182,30 @@ fn with_mechanisms(options: Options, listener: &str) -> Options {
             &format!("{prefix}.oauthbearer.sasl.jaas.config"),
             &format!("{modules}.oauthbearer.OAuthBearerLoginModule required;"),
         )
+}
+
+/// Kafka's own validator: signature, dates, issuer and audience.
+fn with_issuer(options: Options, issuer: &Issuer, folder: &Path) -> Options {
+    let package = "org.apache.kafka.common.security.oauthbearer";
+    let prefix = "listener.name.issued";
+    let path = folder.join("jwks.json");
+    std::fs::write(&path, json!({ "keys": [issuer.public_key()] }).to_string()).expect("write the key");
+    let url = format!("file://{}", path.display());
+    options
+        .property(&format!("{prefix}.sasl.enabled.mechanisms"), "OAUTHBEARER")
+        .property(
+            &format!("{prefix}.oauthbearer.sasl.jaas.config"),
+            &format!("{package}.OAuthBearerLoginModule required;"),
+        )
+        .property(
+            &format!("{prefix}.oauthbearer.sasl.server.callback.handler.class"),
+            &format!("{package}.OAuthBearerValidatorCallbackHandler"),
+        )
+        .property(&format!("{prefix}.oauthbearer.connections.max.reauth.ms"), &SESSION_MS.to_string())
+        .property(&format!("{prefix}.sasl.oauthbearer.jwks.endpoint.url"), &url)
+        .property(&format!("{prefix}.sasl.oauthbearer.expected.audience"), AUDIENCE)
+        .property(&format!("{prefix}.sasl.oauthbearer.expected.issuer"), ISSUER)
+        .system_property("org.apache.kafka.sasl.oauthbearer.allowed.urls", &url)
 }
 
 /// A PEM file with the key and the certificate `name`.

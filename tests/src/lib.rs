@@ -3,6 +3,7 @@
 pub mod clicks;
 pub mod crashes;
 pub mod foreign;
+pub mod issuer;
 pub mod java;
 pub mod jobs;
 pub mod kills;

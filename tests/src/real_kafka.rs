@@ -182,12 +182,21 @@ pub struct Options {
     pub proxied: bool,
     /// A folder of classes that nodes can load, too.
     pub classes: Option<PathBuf>,
+    /// System properties of each node's Java.
+    pub system_properties: Vec<(String, String)>,
 }
 
 impl Options {
     /// `nodes` nodes of `version`, plaintext.
     pub fn new(version: Version, nodes: usize) -> Self {
-        Self { version, nodes, properties: Vec::new(), proxied: false, classes: None }
+        Self {
+            version,
+            nodes,
+            properties: Vec::new(),
+            proxied: false,
+            classes: None,
+            system_properties: Vec::new(),
+        }
     }
 
     /// Puts a [`Proxy`] before each node: all traffic of clients and between tools and nodes passes it.
@@ -201,6 +210,13 @@ impl Options {
     #[must_use]
     pub fn classes(mut self, folder: &Path) -> Self {
         self.classes = Some(folder.to_path_buf());
+        self
+    }
+
+    /// Sets a system property of each node's Java.
+    #[must_use]
+    pub fn system_property(mut self, name: &str, value: &str) -> Self {
+        self.system_properties.push((name.into(), value.into()));
         self
     }
 
@@ -361,21 +377,14 @@ impl Cluster {
     /// Starts a killed node again, on its old port with its old log.
     pub fn start_node(&self, node: usize) {
         let configuration = self.node_folder(node).join("server.properties");
-        let server = Server::start(
-            self.folder.path(),
-            &format!("node{node}"),
-            "java",
-            &[
-                "-Xmx512m",
-                "-Xms128m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                &self.class_path(),
-                "kafka.Kafka",
-                &configuration.to_string_lossy(),
-            ],
-        );
+        let mut arguments = ["-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+            .map(str::to_owned)
+            .to_vec();
+        let system = self.options.system_properties.iter();
+        arguments.extend(system.map(|(name, value)| format!("-D{name}={value}")));
+        arguments.extend(["-cp".to_owned(), self.class_path(), "kafka.Kafka".to_owned()]);
+        arguments.push(configuration.to_string_lossy().into_owned());
+        let server = Server::start(self.folder.path(), &format!("node{node}"), "java", &arguments);
         self.lock()[node] = Some(server.expect("start a Kafka node"));
     }
 
@@ -484,6 +493,7 @@ impl Cluster {
              group.initial.rebalance.delay.ms=0\n\
              group.consumer.min.heartbeat.interval.ms=200\n\
              group.consumer.heartbeat.interval.ms=300\n\
+             group.consumer.min.session.timeout.ms=6000\n\
              group.share.min.heartbeat.interval.ms=200\n\
              group.share.heartbeat.interval.ms=300\n\
              log.retention.ms=-1\n",

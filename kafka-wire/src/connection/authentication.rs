@@ -84,7 +84,7 @@ impl Authentication {
         if code.is_retriable() {
             return Error::broker(code, text);
         }
-        Error::new(ErrorKind::Authentication, text).with_hint("check the user's name and password, or token")
+        Error::new(ErrorKind::Authentication, text).with_hint(self.exchange.hint())
     }
 
     fn attempted(&self) -> String {

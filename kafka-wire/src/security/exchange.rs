@@ -4,7 +4,7 @@ use bytes::Bytes;
 use subtle::ConstantTimeEq as _;
 
 use super::scram::{ITERATIONS_MAX, ITERATIONS_MIN, Key, ScramHash, escape_name};
-use super::{Mechanism, Secret};
+use super::{Mechanism, Secret, oauth};
 use crate::error::{Error, ErrorKind, Result};
 
 /// One run of a mechanism on the client's side: [`Exchange::first`] once, then [`Exchange::next`] with each answer.
@@ -12,6 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Exchange {
     mechanism: Mechanism,
     state: State,
+    /// What the token says of itself.
+    claims: Option<String>,
 }
 
 /// What comes after an answer of the broker.
@@ -46,7 +48,7 @@ impl Exchange {
     /// PLAIN.
     pub fn plain(username: &str, password: &Secret) -> Self {
         let message = [b"\0", username.as_bytes(), b"\0", password.expose()].concat();
-        Self { mechanism: Mechanism::Plain, state: State::Once(Secret::from(message)) }
+        Self { mechanism: Mechanism::Plain, state: State::Once(Secret::from(message)), claims: None }
     }
 
     /// SCRAM. `nonce` is 16 random bytes or more, new each time; `is_token` says that name and password are id and
@@ -64,7 +66,8 @@ impl Exchange {
         };
         let extension = if is_token { ",tokenauth=true" } else { "" };
         let first = format!("n={},r={nonce}{extension}", escape_name(username));
-        Self { mechanism, state: State::ScramFirst(Scram { hash, nonce, first, password }) }
+        let state = State::ScramFirst(Scram { hash, nonce, first, password });
+        Self { mechanism, state, claims: None }
     }
 
     /// OAUTHBEARER.
@@ -75,7 +78,17 @@ impl Exchange {
             message.extend_from_slice(format!("\x01{name}={value}").as_bytes());
         }
         message.extend_from_slice(b"\x01\x01");
-        Self { mechanism: Mechanism::OauthBearer, state: State::Once(Secret::from(message)) }
+        let claims = oauth::describe(token.expose());
+        Self { mechanism: Mechanism::OauthBearer, state: State::Once(Secret::from(message)), claims }
+    }
+
+    /// What to look at when the broker is not convinced.
+    pub fn hint(&self) -> String {
+        let hint = "check the user's name and password, or token";
+        match &self.claims {
+            Some(claims) => format!("{hint}; this one says: {claims}; brokers also check who signed it"),
+            None => hint.to_owned(),
+        }
     }
 
     /// Which mechanism runs.

@@ -12,6 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Larger tokens are refused: the frames before authentication are no larger.
 const TOKEN_MAX_BYTES: usize = 60 << 10;
 
+/// An error repeats no more of a claim.
+const CLAIM_MAX_CHARS: usize = 100;
+const CLAIM_VALUES_MAX: usize = 8;
+
 /// A token, checked for its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -77,12 +81,40 @@ pub fn endpoint_refusal(answer: &[u8]) -> Option<String> {
     Some(text.trim().chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
+/// What a JWT says of itself that a broker may not accept, for a person to compare: its signature is not in it.
+pub fn describe(token: &[u8]) -> Option<String> {
+    let claims = claims(token)?;
+    let text = |value: &Value| value.as_str().map(|text| format!("{:?}", shorten(text)));
+    let audience = match &claims["aud"] {
+        Value::Array(all) => {
+            all.iter().filter_map(text).take(CLAIM_VALUES_MAX).collect::<Vec<_>>().join(", ")
+        }
+        one => text(one).unwrap_or_default(),
+    };
+    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let expiry = claims["exp"].as_f64().and_then(seconds);
+    let expiry = expiry.map_or_else(|| "none".to_owned(), |at| at.as_secs().to_string());
+    Some(format!(
+        "issuer {}, audience {}, subject {}, exp {expiry}",
+        or_none(text(&claims["iss"]).unwrap_or_default()),
+        or_none(audience),
+        or_none(text(&claims["sub"]).unwrap_or_default()),
+    ))
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(CLAIM_MAX_CHARS).collect()
+}
+
 /// The claim `exp` of a JWT.
 fn expiry(token: &[u8]) -> Option<Duration> {
+    claims(token)?["exp"].as_f64().and_then(seconds)
+}
+
+fn claims(token: &[u8]) -> Option<Value> {
     let claims = token.split(|byte| *byte == b'.').nth(1)?;
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
-    claims["exp"].as_f64().and_then(seconds)
+    serde_json::from_slice(&claims).ok()
 }
 
 /// Seconds of a peer's: none that no clock will ever show.
@@ -110,6 +142,21 @@ mod tests {
         for opaque in ["abc", "a.b.c", "a.eyJleHAiOi0xfQ.c", "a.eyJleHAiOjFlMzAwfQ.c", "..", "a.W10.c"] {
             assert_eq!(Token::parse(opaque.as_bytes()).unwrap().expires_at, None, "{opaque}");
         }
+    }
+
+    #[test]
+    fn a_jwt_is_described_without_what_makes_it_good() {
+        assert_eq!(
+            describe(TOKEN.as_bytes()).as_deref(),
+            Some(r#"issuer none, audience none, subject "alice", exp 1700000000"#)
+        );
+        let claims = serde_json::json!({ "iss": "i\u{1b}", "aud": ["a", 7, "b"], "exp": "soon" });
+        let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
+        assert_eq!(
+            describe(token.as_bytes()).as_deref(),
+            Some(r#"issuer "i\u{1b}", audience "a", "b", subject none, exp none"#)
+        );
+        assert_eq!(describe(b"opaque"), None);
     }
 
     #[test]
