@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::CoordinatorKind;
 use crate::error::{ErrorCode, ErrorKind};
-use crate::metrics::{Groups, Sink, ThrottleTime, Value};
+use crate::metrics::{Groups, Sink, ThrottleTime};
 use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::find_coordinator_response::Coordinator;
@@ -27,6 +27,7 @@ use crate::types::{BrokerId, TopicId};
 
 mod recovery;
 mod sasl;
+mod throttle;
 
 type Ask = Box<dyn FnOnce(Instant, &mut Core)>;
 
@@ -633,43 +634,6 @@ fn a_refused_coordinator_fails_the_calls_to_it() {
     sim.answer(&question, &coordinator(ErrorCode::GROUP_AUTHORIZATION_FAILED.code(), -1));
     let error = sim.next_answer(token).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
-}
-
-#[test]
-fn a_broker_that_asks_for_a_pause_gets_it_but_not_for_ever() {
-    let mut sim = Sim::new("h:9000");
-    sim.call(Target::Any, heartbeat(), 600 * SECOND);
-    sim.serve(9000);
-    let request = sim.next_request(ApiKey::Heartbeat);
-    sim.answer(&request, &HeartbeatResponse::default().with_throttle_time_ms(i32::MAX));
-    sim.call(Target::Any, heartbeat(), 600 * SECOND);
-    sim.pass(299 * SECOND);
-    assert!(sim.received.is_empty());
-    sim.pass(2 * SECOND);
-    sim.next_request(ApiKey::Heartbeat);
-}
-
-/// It has read none of what is in flight, and reads it after the pause.
-#[test]
-fn what_is_in_flight_when_a_broker_asks_for_a_pause_is_answered_after_it() {
-    let mut sim = Sim::new("h:9000");
-    let first = sim.call(Target::Any, heartbeat(), 30 * SECOND);
-    let second = sim.call(Target::Any, heartbeat(), 30 * SECOND);
-    sim.serve(9000);
-    let (request, later) = (sim.next_request(ApiKey::Heartbeat), sim.next_request(ApiKey::Heartbeat));
-    sim.answer(&request, &HeartbeatResponse::default().with_throttle_time_ms(40_000));
-    sim.next_answer(first).unwrap();
-    sim.pass(45 * SECOND);
-    assert_eq!(sim.closed, []);
-    sim.answer(&later, &HeartbeatResponse::default());
-    sim.next_answer(second).unwrap();
-    let mut told = Vec::new();
-    sim.engine.measure(sim.now, &mut |metric| {
-        if metric.group == "test-throttle-metrics" {
-            told.push((metric.name, metric.value));
-        }
-    });
-    assert_eq!(told, [("avg", Value::Gauge(20_000.0)), ("max", Value::Gauge(40_000.0))]);
 }
 
 #[test]
