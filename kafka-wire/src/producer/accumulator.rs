@@ -6,6 +6,7 @@
 //! at a time; what open and unacknowledged batches take never exceeds `buffer.memory`; who waits for
 //! memory is served in the order of arrival.
 
+mod lane;
 mod lingering;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use lane::{Closed, FIRST_BATCH_BYTES, Lane, Open};
+pub(crate) use lane::{Lease, ReadyBatch, SealJob, Sealed};
 use lingering::Lingering;
 pub use topics::TopicShape;
 use topics::Topics;
@@ -28,8 +31,8 @@ use super::receipt::{Completion, Receipt};
 use super::record::Record;
 use super::waiters::{WaitReason, Waiters};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{BATCH_HEADER_BYTES, BatchBuilder, Compression, SealedBatch};
-use crate::types::{BrokerId, Codec, TopicPartition};
+use crate::record::{BATCH_HEADER_BYTES, BatchBuilder, Compression};
+use crate::types::{Codec, TopicPartition};
 
 /// What the accumulator takes from the producer's configuration.
 #[derive(Clone, Debug)]
@@ -73,89 +76,6 @@ pub(crate) struct Append {
     pub(crate) wake: bool,
 }
 
-/// A closed batch on its way through the compressor.
-#[derive(Debug)]
-pub(crate) struct SealJob {
-    /// How many batches were closed before it.
-    place: u64,
-    builder: BatchBuilder,
-}
-
-impl SealJob {
-    /// Compresses; takes a while, so not under the lock.
-    pub(crate) fn run(self) -> Sealed {
-        Sealed { place: self.place, batch: self.builder.seal() }
-    }
-}
-
-/// A compressed batch on its way back.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    place: u64,
-    batch: SealedBatch,
-}
-
-/// A batch that is ready to be sent.
-#[derive(Debug)]
-pub(crate) struct ReadyBatch {
-    pub(crate) partition: TopicPartition,
-    pub(crate) batch: SealedBatch,
-    /// When its first record came.
-    pub(crate) created: Instant,
-    pub(crate) completion: Arc<Completion>,
-    pub(crate) lease: Lease,
-}
-
-/// A batch's memory and its place among the unfinished: to be given to [`Accumulator::release`].
-#[derive(Debug)]
-pub(crate) struct Lease {
-    number: u64,
-    lane: usize,
-    bytes: usize,
-    /// Who led the partition when the batch was closed.
-    broker: Option<BrokerId>,
-}
-
-/// One partition's way through the accumulator.
-#[derive(Debug)]
-struct Lane {
-    partition: TopicPartition,
-    leader: Option<BrokerId>,
-    open: Option<Open>,
-    /// How large the last batch became: what to reserve for the next.
-    expected: usize,
-    /// Closed batches whose fate is open.
-    unacknowledged: usize,
-}
-
-impl Lane {
-    fn new(partition: TopicPartition) -> Self {
-        Self { partition, leader: None, open: None, expected: FIRST_BATCH_BYTES, unacknowledged: 0 }
-    }
-}
-
-#[derive(Debug)]
-struct Open {
-    builder: BatchBuilder,
-    completion: Arc<Completion>,
-    number: u64,
-    created: Instant,
-    /// Bytes taken from the pool.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Closed {
-    lane: usize,
-    created: Instant,
-    completion: Arc<Completion>,
-    number: u64,
-    bytes: usize,
-    broker: Option<BrokerId>,
-    /// `None` while it is being compressed.
-    batch: Option<SealedBatch>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Accumulator {
@@ -182,9 +102,6 @@ pub(crate) struct Accumulator {
 }
 
 const CLOCK_AGE: Duration = Duration::from_millis(10);
-
-/// What a partition's first batch reserves: Java's `batch.size`.
-const FIRST_BATCH_BYTES: usize = 16 << 10;
 
 impl Accumulator {
     pub(crate) fn new(config: AccumulatorConfig) -> Self {

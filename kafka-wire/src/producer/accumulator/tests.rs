@@ -5,6 +5,7 @@ use std::task::Wake;
 
 use super::*;
 use crate::producer::partitioner::{TopicPartitions, partition_for_key};
+use crate::types::BrokerId;
 
 /// An accumulator and the time.
 struct Rig {
