@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::super::batch::Done;
 use super::super::receipt::BatchMetadata;
+use super::queue::sequence_after;
 use super::*;
+use crate::error::{ErrorKind, Result};
 use crate::record::{BatchBuilder, Compression};
 
 const PARTITIONS: usize = 2;
