@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use bytes::BytesMut;
 
 use super::*;
+use crate::cluster::CoordinatorKind;
+use crate::engine::Target;
 use crate::protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
@@ -16,7 +18,7 @@ use crate::protocol::messages::{
     ApiKey, Encodable, EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
     ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
-use crate::protocol::request::FrameBuilder;
+use crate::protocol::request::{FrameBuilder, Response};
 
 type Answers<T> = Arc<Mutex<Vec<Result<T>>>>;
 
