@@ -1,9 +1,11 @@
 //! Truncation found by asking a new leader, where Fetch does not tell it (KIP-320 before Kafka 2.7).
 
 use super::*;
-use crate::protocol::messages::OffsetForLeaderEpochResponse;
 use crate::protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use crate::protocol::messages::{
+    ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, StrBytes, TopicName,
 };
 use crate::types::LeaderEpoch;
 
