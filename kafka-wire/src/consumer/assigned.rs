@@ -128,6 +128,12 @@ impl Assigned {
         buffers.wake();
     }
 
+    /// The application is told of something that may pass, and is waited for.
+    pub(super) fn complain(&self, buffers: &SharedBuffers, partition: &TopicPartition, error: Error) {
+        buffers.lock().fail(partition, self.generation, error);
+        buffers.wake();
+    }
+
     /// The place to go on at has been looked up.
     pub(super) fn resolved(
         &mut self,
@@ -254,8 +260,15 @@ impl Assigned {
         } else {
             self.unknown_since = None;
         }
-        if let Some(error) = self.not_found(now, partition, core) {
-            self.fail(buffers, partition, error);
+        match self.not_found(now, partition, core) {
+            None => {}
+            Some(error) if error.is_retriable() => {
+                // It may come yet: told once, or again and again of what brokers say.
+                self.not_found_since = None;
+                self.unknown_since = self.unknown_since.map(|_| now);
+                self.complain(buffers, partition, error);
+            }
+            Some(error) => self.fail(buffers, partition, error),
         }
     }
 

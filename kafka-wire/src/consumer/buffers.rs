@@ -67,7 +67,7 @@ struct Slot {
     is_ready: bool,
     /// After the last step handed out.
     position: Option<OffsetAndEpoch>,
-    /// Why no more comes, after the queue.
+    /// Why no more comes, after the queue: until it is assigned anew, or where that can pass, for now.
     failed: Option<Error>,
     /// See [`Buffers::set_contact`].
     in_contact: bool,
@@ -82,6 +82,15 @@ pub(crate) struct Taken {
     pub(crate) generation: Generation,
     pub(crate) step: Step,
     before: Option<OffsetAndEpoch>,
+}
+
+impl Slot {
+    fn failure(&mut self) -> Option<Error> {
+        match &self.failed {
+            Some(error) if error.is_retriable() => self.failed.take(),
+            failed => failed.clone(),
+        }
+    }
 }
 
 impl Taken {
@@ -213,7 +222,7 @@ impl Buffers {
     }
 
     /// The next step of the partition whose turn it is, and its position moves on; or why a partition cannot
-    /// go on, each time its turn comes, until it is assigned anew.
+    /// go on, each time its turn comes, until it is assigned anew. What can pass is told once.
     pub(crate) fn take(&mut self) -> Option<Result<Taken, Error>> {
         if let Some(error) = &self.fatal {
             return Some(Err(error.clone()));
@@ -227,7 +236,7 @@ impl Buffers {
                 continue;
             }
             let Some(waiting) = slot.queue.pop_front() else {
-                let Some(error) = slot.failed.clone() else {
+                let Some(error) = slot.failure() else {
                     continue;
                 };
                 self.mark_ready(&partition);
@@ -292,9 +301,9 @@ impl Buffers {
         self.slots.get(partition).map(|slot| slot.position)
     }
 
-    /// Why a partition gets no further, once that is known.
-    pub(crate) fn failure(&self, partition: &TopicPartition) -> Option<&Error> {
-        self.fatal.as_ref().or_else(|| self.slots.get(partition)?.failed.as_ref())
+    /// Why a partition gets no further, once that is known. What can pass is told once.
+    pub(crate) fn failure(&mut self, partition: &TopicPartition) -> Option<Error> {
+        self.fatal.clone().or_else(|| self.slots.get_mut(partition)?.failure())
     }
 
     /// See [`set_contact`](Self::set_contact).
@@ -343,6 +352,7 @@ impl Buffers {
     pub(crate) fn resolve(&mut self, partition: &TopicPartition, generation: Generation, at: OffsetAndEpoch) {
         if let Some(slot) = self.current(partition, generation) {
             slot.position = Some(at);
+            slot.failed = None;
         }
     }
 
@@ -382,7 +392,8 @@ impl Buffers {
         true
     }
 
-    /// Nothing more comes of a partition, because of `error`, until it is assigned anew.
+    /// Nothing more comes of a partition, because of `error`, until it is assigned anew; or for now, where the error
+    /// is retriable.
     pub(crate) fn fail(&mut self, partition: &TopicPartition, generation: Generation, error: Error) {
         if let Some(slot) = self.current(partition, generation) {
             slot.failed = Some(error);
@@ -561,6 +572,22 @@ mod tests {
         assert_eq!(taken(&mut buffers), Some((1, 1)));
         assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::DataLoss);
         buffers.assign_at(&partition(0), Position::End);
+        assert!(buffers.take().is_none());
+    }
+
+    #[test]
+    fn what_can_pass_is_told_once_and_not_after_it_has_passed() {
+        let mut buffers = Buffers::new(1 << 20);
+        let generation = buffers.assign(&partition(0));
+        let outage = || Error::new(ErrorKind::Timeout, "nobody answers");
+        buffers.fail(&partition(0), generation, outage());
+        assert_eq!(buffers.take().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        assert!(buffers.take().is_none() && buffers.failure(&partition(0)).is_none());
+        buffers.fail(&partition(0), generation, outage());
+        assert_eq!(buffers.failure(&partition(0)).unwrap().kind(), ErrorKind::Timeout);
+        assert!(buffers.take().is_none());
+        buffers.fail(&partition(0), generation, outage());
+        buffers.resolve(&partition(0), generation, at(0));
         assert!(buffers.take().is_none());
     }
 

@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Describe a topic.
     Describe(Arc<str>, Reply<Topic>),
 }
+
+/// How long a start is looked up at least before the application hears of it.
+const LOOKUP_MIN: Duration = Duration::from_millis(10);
 
 /// What a lookup is for.
 #[derive(Debug)]
@@ -200,7 +203,8 @@ impl ConsumerMachine {
 
     /// Looks up what partitions need to know before they can be fetched.
     fn start_partitions(&mut self, now: Instant, core: &Core) {
-        let give_up_at = now + core.config().default_api_timeout;
+        // Not now: what comes to nothing is looked up again.
+        let give_up_at = now + core.config().default_api_timeout.max(LOOKUP_MIN);
         let isolation = self.config.isolation;
         let mut committed = Vec::new();
         let mut lookups = Vec::new();
@@ -281,6 +285,16 @@ impl ConsumerMachine {
         };
         let listed = match result {
             Ok(listed) => listed,
+            Err(error) if error.is_retriable() => {
+                match (&purpose, &mut assigned.state) {
+                    (Purpose::Start(_, _, position), state @ State::LookingUp) => {
+                        *state = State::Start(*position);
+                    }
+                    (_, State::OutOfRange { asked, .. }) => *asked = false,
+                    _ => {}
+                }
+                return assigned.complain(&self.buffers, partition, error);
+            }
             Err(error) => return assigned.fail(&self.buffers, partition, error),
         };
         match (&purpose, listed.offset) {
@@ -321,6 +335,10 @@ impl ConsumerMachine {
                 Ok(committed) => {
                     let committed = committed.get(index).and_then(|(_, committed)| committed.clone());
                     self.start_at_committed(now, partition, committed);
+                }
+                Err(error) if error.is_retriable() => {
+                    assigned.state = State::Start(Position::Committed);
+                    assigned.complain(&self.buffers, partition, error.clone());
                 }
                 Err(error) => assigned.fail(&self.buffers, partition, error.clone()),
             }

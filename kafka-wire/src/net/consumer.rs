@@ -211,9 +211,11 @@ impl Consumer {
     ///
     /// # Errors
     /// What stopped a partition: `DataLoss` when the position is gone and `auto.offset.reset` is `none`,
-    /// `CorruptRecords`, a topic that does not exist or may not be read. It is named in the error, which is
-    /// repeated until a [`seek`](Self::seek) or another assignment; other partitions have their turn in
-    /// between. A fatal error is repeated for ever.
+    /// `CorruptRecords`, a topic that may not be read. It is named in the error, which is repeated until a
+    /// [`seek`](Self::seek) or another assignment; other partitions have their turn in between. Where the error
+    /// [is retriable](Error::is_retriable) the partition only cannot start yet: its topic has not been there for 10 s,
+    /// or nobody has told for `default.api.timeout.ms` where it begins. It is tried further, and the next poll goes
+    /// on; the error comes again when that much time has passed again. A fatal error is repeated for ever.
     ///
     /// # Cancel safety
     /// A batch is either returned or stays: nothing is lost when the future is dropped.
@@ -342,11 +344,14 @@ impl Consumer {
         let mut give_up_at = None;
         poll_fn(|context| {
             let mut buffers = self.buffers.lock();
-            match (buffers.position(partition), buffers.failure(partition)) {
-                (None, _) => return Poll::Ready(Err(not_assigned("tell the position", partition))),
-                (Some(Some(at)), _) => return Poll::Ready(Ok(at)),
-                (Some(None), Some(error)) => return Poll::Ready(Err(error.clone())),
-                (Some(None), None) => buffers.register(context.waker()),
+            match buffers.position(partition) {
+                None => return Poll::Ready(Err(not_assigned("tell the position", partition))),
+                Some(Some(at)) => return Poll::Ready(Ok(at)),
+                Some(None) => {}
+            }
+            match buffers.failure(partition) {
+                Some(error) => return Poll::Ready(Err(error)),
+                None => buffers.register(context.waker()),
             }
             drop(buffers);
             let now = now();

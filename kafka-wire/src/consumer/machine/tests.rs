@@ -165,6 +165,46 @@ fn an_unknown_partition_is_an_error_that_names_it_in_bounded_time() {
     assert!(error.to_string().contains("partition 9 of topic 't'"), "{error}");
 }
 
+/// An outage that is longer than any call may take, before the first record: Java's consumer waits it out, too.
+#[test]
+fn an_outage_at_the_start_is_told_and_survived() {
+    for position in [Position::Beginning, Position::Offset { offset: 0, leader_epoch: None }] {
+        let mut world = World::new(|_| {});
+        world.append(0, 3);
+        world.assign_all(position);
+        for _ in 0..200 {
+            // Nobody serves.
+            world.pass(Duration::from_secs(1));
+            world.take(1);
+        }
+        assert!(!world.errors.is_empty() && world.errors.len() < 20, "{:?}", world.errors);
+        assert!(world.errors.iter().all(|error| error.kind() == ErrorKind::Timeout), "{:?}", world.errors);
+        world.errors.clear();
+        world.settle();
+        assert_eq!(world.seen[0], world.parts[0].log.expected(0, world.config.isolation));
+        assert!(world.errors.is_empty(), "{:?}", world.errors);
+    }
+}
+
+#[test]
+fn a_topic_that_grows_into_the_partition_is_read_then() {
+    let mut world = World::new(|_| {});
+    let last = world.parts.pop().unwrap();
+    world.assign_all(Position::Beginning);
+    for _ in 0..200 {
+        world.serve();
+        world.take(1);
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(!world.errors.is_empty(), "it is told");
+    world.errors.clear();
+    world.parts.push(last);
+    world.append(2, 3);
+    world.pass(Duration::from_secs(300));
+    world.settle();
+    assert_eq!(world.seen[2], world.parts[2].log.expected(0, world.config.isolation));
+}
+
 #[test]
 fn positions_at_the_end_and_idle_partitions_are_told() {
     let mut world = World::new(|_| {});
