@@ -252,8 +252,13 @@ impl Consumer {
 
     /// Commits what was handed out of these, without waiting.
     fn commit_positions_of(&self, partitions: &[TopicPartition]) -> Result<()> {
-        let positions = self.positions().into_iter().filter(|(partition, _)| partitions.contains(partition));
-        let offsets = positions.map(|(partition, at)| (partition, at.into()));
+        let buffers = self.buffers.lock();
+        let offset = |partition: &TopicPartition| {
+            let at = buffers.position(partition)??;
+            Some((partition.clone(), at.into()))
+        };
+        let offsets: Vec<_> = partitions.iter().filter_map(offset).collect();
+        drop(buffers);
         self.commit_async(offsets, |outcome| {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "positions were not committed (enable.auto.commit)");
