@@ -52,9 +52,16 @@ pub(crate) struct Completion(Mutex<State>);
 #[derive(Default)]
 struct State {
     fate: Option<BatchFate>,
-    wakers: Vec<Waker>,
+    waiting: Vec<Waiting>,
     /// Called with the fate of a record of the batch, by its index.
     callbacks: Vec<(u32, Callback)>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    waker: Waker,
+    /// Several receipts count on it: it stays, also when the one whose place it is goes to another task.
+    is_shared: bool,
 }
 
 type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -150,10 +157,10 @@ impl Completion {
             }
         }
         // Who waits for another part keeps its place.
-        let wakers =
-            if fate.of_batch().is_some() { std::mem::take(&mut state.wakers) } else { state.wakers.clone() };
+        let is_known = fate.of_batch().is_some();
+        let waiting = if is_known { std::mem::take(&mut state.waiting) } else { state.waiting.clone() };
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|waiting| waiting.waker.wake());
         for (callback, outcome) in due {
             shielded("a record's callback", || callback(outcome));
         }
@@ -172,14 +179,19 @@ impl Completion {
             return Poll::Ready(outcome);
         }
         // A task that waits for many receipts of a batch is woken once, not once per record.
-        if state.wakers.last().is_some_and(|waker| waker.will_wake(context.waker())) {
+        let last = state.waiting.len().checked_sub(1);
+        if let Some(waiting) = state.waiting.last_mut()
+            && waiting.waker.will_wake(context.waker())
+        {
+            waiting.is_shared |= *slot != last;
             return Poll::Pending;
         }
-        match slot.and_then(|slot| state.wakers.get_mut(slot)) {
-            Some(waker) => waker.clone_from(context.waker()),
+        let own = slot.and_then(|slot| state.waiting.get_mut(slot)).filter(|waiting| !waiting.is_shared);
+        match own {
+            Some(waiting) => waiting.waker.clone_from(context.waker()),
             None => {
-                *slot = Some(state.wakers.len());
-                state.wakers.push(context.waker().clone());
+                *slot = Some(state.waiting.len());
+                state.waiting.push(Waiting { waker: context.waker().clone(), is_shared: false });
             }
         }
         Poll::Pending
@@ -352,6 +364,22 @@ mod tests {
         }
         completion.complete(written());
         assert_eq!((first.0.load(Ordering::SeqCst), second.0.load(Ordering::SeqCst)), (0, 1));
+    }
+
+    #[test]
+    fn a_receipt_that_goes_to_another_task_leaves_the_others_their_waker() {
+        let completion = Arc::new(Completion::default());
+        let [mut stays, mut goes] = [0, 1].map(|index| Receipt::new(Arc::clone(&completion), index));
+        let (first, second) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let poll = |receipt: &mut Receipt, wakes: &Arc<Wakes>| {
+            let waker = Waker::from(Arc::clone(wakes));
+            assert!(Pin::new(receipt).poll(&mut Context::from_waker(&waker)).is_pending());
+        };
+        poll(&mut goes, &first);
+        poll(&mut stays, &first);
+        poll(&mut goes, &second);
+        completion.complete(written());
+        assert_eq!((first.0.load(Ordering::SeqCst), second.0.load(Ordering::SeqCst)), (1, 1));
     }
 
     #[test]
