@@ -334,6 +334,11 @@ impl Accumulator {
         })
     }
 
+    /// Whether what was appended before everything was refused is still being compressed somewhere.
+    pub(crate) fn is_sealing_the_last(&self) -> bool {
+        self.refusal.is_some() && self.closed.iter().any(|closed| closed.batch.is_none())
+    }
+
     /// A batch's fate is known: its memory and its place are free again.
     pub(crate) fn release(&mut self, lease: Lease, buffer: Option<BytesMut>) {
         if let (Some(broker), Some(now)) = (lease.broker, self.now) {
