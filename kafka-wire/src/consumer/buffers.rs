@@ -376,6 +376,7 @@ impl Buffers {
         if slot.paused && paused_full {
             return false;
         }
+        slot.failed.take_if(|error| error.is_retriable());
         for step in steps {
             // Steps over nothing may come for ever while the application takes none.
             if slot.queue.back_mut().is_some_and(|last| last.step.absorb(&step)) {
@@ -589,6 +590,9 @@ mod tests {
         buffers.fail(&partition(0), generation, outage());
         buffers.resolve(&partition(0), generation, at(0));
         assert!(buffers.take().is_none());
+        buffers.fail(&partition(0), generation, outage());
+        push(&mut buffers, &partition(0), generation, steps(0, 1));
+        assert_eq!((taken(&mut buffers), buffers.take().is_none()), (Some((0, 0)), true));
     }
 
     #[test]
