@@ -43,7 +43,7 @@ pub enum ErrorKind {
     /// The data and its schema: a value that does not fit, or a schema that the registry refuses or does not
     /// have.
     Schema,
-    /// The client was closed.
+    /// The client was closed, or has come to an end by itself: make another.
     Closed,
 }
 
