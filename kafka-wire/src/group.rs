@@ -4,7 +4,7 @@
 //! machine owns one and does what its [`Event`]s say. There are two protocols, and one member for each: the classic
 //! one, where a member of the group divides the partitions, and that of KIP-848, where the coordinator does.
 
-pub(crate) mod assignor;
+pub mod assignor;
 pub(crate) mod classic;
 pub(crate) mod consumer_protocol;
 #[cfg(test)]

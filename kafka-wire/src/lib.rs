@@ -123,7 +123,8 @@ mod error_code;
     not(feature = "net"),
     allow(dead_code, unused_imports, reason = "driven by the handle, or by tests")
 )]
-mod group;
+#[doc(hidden)] // the assignors, for fuzz targets; outside semver
+pub mod group;
 pub mod guide;
 pub mod metrics;
 #[cfg(feature = "net")]

@@ -1,12 +1,18 @@
 //! The fuzz targets on their corpora, and on damaged vectors: what a fuzzer has found stays fixed, on
 //! stable Rust.
 
+#[path = "../../fuzz/src/decompress.rs"]
+mod decompress;
 #[path = "../../fuzz/src/frame.rs"]
 mod frame;
+#[path = "../../fuzz/src/group_bytes.rs"]
+mod group_bytes;
 #[path = "../../fuzz/src/messages.rs"]
 mod messages;
 #[path = "../../fuzz/src/record_batch.rs"]
 mod record_batch;
+#[path = "../../fuzz/src/sasl.rs"]
+mod sasl;
 
 use std::fs;
 use std::path::Path;
@@ -26,8 +32,18 @@ fn replay(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
+fn decompress() {
+    replay("decompress", decompress::run);
+}
+
+#[test]
 fn frame() {
     replay("frame", frame::run);
+}
+
+#[test]
+fn group_bytes() {
+    replay("group_bytes", group_bytes::run);
 }
 
 #[test]
@@ -38,4 +54,9 @@ fn messages() {
 #[test]
 fn record_batch() {
     replay("record_batch", record_batch::run);
+}
+
+#[test]
+fn sasl() {
+    replay("sasl", sasl::run);
 }

@@ -19,18 +19,21 @@ pub(crate) struct Vector {
     pub(crate) api: ApiKey,
     pub(crate) is_request: bool,
     pub(crate) version: i16,
+    /// Whether what may be null is null, and lists are empty.
+    pub(crate) is_bare: bool,
     pub(crate) body: Bytes,
 }
 
 impl Vector {
     fn parse(line: &str) -> Self {
-        let [key, kind, version, _filling, hex] = line.split(' ').collect::<Vec<_>>()[..] else {
+        let [key, kind, version, filling, hex] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}");
         };
         Self {
             line: line.to_owned(),
             api: ApiKey::try_from(key.parse::<i16>().expect("a key")).expect("a key of ours"),
             is_request: kind == "request",
+            is_bare: filling == "bare",
             version: version.parse().expect("a version"),
             body: bytes_of(hex),
         }
@@ -48,7 +51,7 @@ impl Vector {
         (known.min..=newest).contains(&self.version)
     }
 
-    fn check(&self, body: &Bytes) -> kafka_wire::Result<()> {
+    pub(crate) fn check(&self, body: &Bytes) -> kafka_wire::Result<()> {
         let check = if self.is_request { guard::check_request } else { guard::check_response };
         check(self.api, self.version, body)
     }

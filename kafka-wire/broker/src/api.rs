@@ -32,10 +32,12 @@ mod versions;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_wire::protocol::header::{ReceivedRequest, encode_response};
+use kafka_wire::protocol::header::{ReceivedRequest, encode_response, frame_response};
 use kafka_wire::protocol::messages::{self as wire};
 use kafka_wire::protocol::messages::{ApiKey, Decodable, Encodable, Exchange, StrBytes, TopicName};
-use kafka_wire::{ErrorCode, TopicId};
+use kafka_wire::protocol::request::FrameBuilder;
+use kafka_wire::protocol::share::{ShareAcknowledgeRequest, ShareFetchRequest, ShareTopic};
+use kafka_wire::{Error, ErrorCode, TopicId};
 use uuid::Uuid;
 
 use self::fetch::Pending;
@@ -114,12 +116,25 @@ impl Context {
 
     /// The answer as a frame.
     pub(crate) fn answer(&self, answer: &impl Encodable) -> Answer {
-        match encode_response(self.api, self.version, self.correlation_id, answer) {
-            Ok(frame) => Answer::Send(frame),
-            Err(error) => {
-                tracing::error!(%error, "an answer cannot be encoded, its connection is closed");
-                Answer::Close
-            }
+        send_or_close(encode_response(self.api, self.version, self.correlation_id, answer))
+    }
+
+    /// As [`Context::answer`], of an answer that `kafka-protocol` does not have.
+    pub(crate) fn answer_with(&self, encode: impl FnOnce(&mut FrameBuilder) -> Result<(), Error>) -> Answer {
+        let mut body = FrameBuilder::new();
+        let encoded = encode(&mut body);
+        send_or_close(
+            encoded.and_then(|()| frame_response(self.api, self.version, self.correlation_id, body)),
+        )
+    }
+}
+
+fn send_or_close(frame: Result<Vec<Bytes>, Error>) -> Answer {
+    match frame {
+        Ok(frame) => Answer::Send(frame),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be encoded, its connection is closed");
+            Answer::Close
         }
     }
 }
@@ -173,8 +188,8 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::ConsumerGroupDescribe => with(cluster, context, request, consumer_group::describe),
         ApiKey::ShareGroupHeartbeat => with(cluster, context, request, share_group::heartbeat),
         ApiKey::ShareGroupDescribe => with(cluster, context, request, share_group::describe),
-        ApiKey::ShareFetch => with(cluster, context, request, share_fetch::fetch),
-        ApiKey::ShareAcknowledge => with(cluster, context, request, share_fetch::acknowledge),
+        ApiKey::ShareFetch => share_fetch::fetch(cluster, context, request),
+        ApiKey::ShareAcknowledge => share_fetch::acknowledge(cluster, context, request),
         ApiKey::DescribeShareGroupOffsets => with(cluster, context, request, share_offsets::describe),
         ApiKey::AlterShareGroupOffsets => with(cluster, context, request, share_offsets::alter),
         ApiKey::DeleteShareGroupOffsets => with(cluster, context, request, share_offsets::delete),
@@ -230,11 +245,13 @@ fn with<M: Exchange + Decodable>(
 ) -> Answer {
     match request.decode::<M>() {
         Ok(message) => handle(cluster, context, message),
-        Err(error) => {
-            tracing::warn!(%error, node = context.node, "a request is malformed, its connection is closed");
-            Answer::Close
-        }
+        Err(error) => malformed(context, &error),
     }
+}
+
+fn malformed(context: &Context, error: &Error) -> Answer {
+    tracing::warn!(%error, node = context.node, "a request is malformed, its connection is closed");
+    Answer::Close
 }
 
 /// The group whose member asks, for the fault rules.
@@ -254,10 +271,10 @@ pub(crate) fn group_of(request: &ReceivedRequest) -> Option<String> {
             request.decode::<wire::ShareGroupHeartbeatRequest>().map(|it| it.group_id)
         }
         ApiKey::ShareFetch => {
-            request.decode::<wire::ShareFetchRequest>().map(|it| it.group_id.unwrap_or_default())
+            return ShareFetchRequest::decode(&request).ok().map(|it| it.session.group.to_string());
         }
         ApiKey::ShareAcknowledge => {
-            request.decode::<wire::ShareAcknowledgeRequest>().map(|it| it.group_id.unwrap_or_default())
+            return ShareAcknowledgeRequest::decode(&request).ok().map(|it| it.session.group.to_string());
         }
         _ => return None,
     };
@@ -294,6 +311,12 @@ pub(crate) fn named(cluster: &Cluster, request: &ReceivedRequest) -> Vec<(String
                 topic.partitions.iter().for_each(|&partition| add(&topic.name, partition));
             }
         }),
+        ApiKey::ShareFetch | ApiKey::ShareAcknowledge => shared_topics(&request).map(|topics| {
+            for topic in &topics {
+                let name = cluster.topics.name_of(topic.id).map_or_else(String::new, |name| name.to_string());
+                topic.partitions.iter().for_each(|(partition, _)| add(&name, *partition));
+            }
+        }),
         ApiKey::TxnOffsetCommit => request.decode::<wire::TxnOffsetCommitRequest>().map(|message| {
             for topic in &message.topics {
                 topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
@@ -307,6 +330,13 @@ pub(crate) fn named(cluster: &Cluster, request: &ReceivedRequest) -> Vec<(String
         _ => Ok(()),
     };
     named
+}
+
+fn shared_topics(request: &ReceivedRequest) -> Result<Vec<ShareTopic>, Error> {
+    match request.api {
+        ApiKey::ShareFetch => ShareFetchRequest::decode(request).map(|message| message.topics),
+        _ => ShareAcknowledgeRequest::decode(request).map(|message| message.topics),
+    }
 }
 
 /// The name of a topic that a request names by one or the other; empty where the id is unknown.

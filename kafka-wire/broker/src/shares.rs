@@ -1,7 +1,7 @@
 //! Share groups (KIP-932) at the partitions' leaders: who reads what, and what became of each record.
 //!
-//! Nodes share this as they share the log: a partition whose leader moves keeps its state. Sessions are of one
-//! node.
+//! Nodes share this as they share the log: a partition whose leader moves keeps its state, but for the locks, which
+//! are the leader's. Sessions are of one node.
 
 pub(crate) mod partition;
 
@@ -17,7 +17,7 @@ use crate::cluster::ConnectionId;
 /// Sessions at most (`group.share.max.share.sessions`).
 const SESSIONS_MAX: usize = 2_000;
 /// Opens a session.
-const INITIAL: i32 = 0;
+pub(crate) const INITIAL: i32 = 0;
 /// Closes one.
 pub(crate) const FINAL: i32 = -1;
 

@@ -40,6 +40,9 @@ pub struct ShareConsumerConfig {
     /// `max.poll.records`: how many records a broker hands over in one answer, and so how many of one broker are
     /// locked while they wait here. Default 500.
     pub max_poll_records: i32,
+    /// `max.poll.interval.ms`: an application that does not poll for so long is taken for stuck, and its member
+    /// leaves the group until it polls again. Default 300 s.
+    pub max_poll_interval: Duration,
     /// `fetch.min.bytes`. Default 1.
     pub fetch_min_bytes: i32,
     /// `fetch.max.wait.ms`: how long a broker waits for records while the application does. Default 500 ms.
@@ -59,6 +62,7 @@ impl Default for ShareConsumerConfig {
             acknowledgement_mode: AcknowledgementMode::Implicit,
             acquire_mode: AcquireMode::BatchOptimized,
             max_poll_records: 500,
+            max_poll_interval: Duration::from_secs(300),
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),
             fetch_max_bytes: 2 << 20,
@@ -92,6 +96,7 @@ impl ShareConsumerConfig {
                 ],
             )?,
             max_poll_records: reader.number("max.poll.records", default.max_poll_records, 1..=i32::MAX)?,
+            max_poll_interval: reader.millis("max.poll.interval.ms", default.max_poll_interval, 1)?,
             fetch_min_bytes: reader.number("fetch.min.bytes", default.fetch_min_bytes, 0..=i32::MAX)?,
             fetch_max_wait: reader.millis("fetch.max.wait.ms", default.fetch_max_wait, 0)?,
             fetch_max_bytes: reader.number("fetch.max.bytes", default.fetch_max_bytes, 1..=64 << 20)?,
@@ -135,6 +140,7 @@ mod tests {
             "share.acknowledgement.mode=EXPLICIT",
             "share.acquire.mode=record_limit",
             "max.poll.records=7",
+            "max.poll.interval.ms=60000",
         ] {
             properties.set_entry(entry).unwrap();
         }
@@ -142,6 +148,7 @@ mod tests {
         assert_eq!(config.group().unwrap(), "workers");
         assert_eq!(config.acknowledgement_mode, AcknowledgementMode::Explicit);
         assert_eq!((config.acquire_mode, config.max_poll_records), (AcquireMode::RecordLimit, 7));
+        assert_eq!(config.max_poll_interval, Duration::from_secs(60));
         assert_eq!(ShareConsumerConfig::default().group().unwrap_err().kind(), ErrorKind::Config);
     }
 }

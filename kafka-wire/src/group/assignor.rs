@@ -39,22 +39,25 @@ pub(crate) fn user_data(
 
 /// The racks that hold a replica of a partition: of all replicas, also those that are offline or out of
 /// sync, since a broker that restarts must not move partitions between members.
-pub(crate) type PartitionRacks = BTreeSet<Arc<str>>;
+pub type PartitionRacks = BTreeSet<Arc<str>>;
 
 /// One member, as its subscription describes it.
 #[derive(Clone, Debug)]
-pub(crate) struct MemberSubscription {
-    pub(crate) member_id: Arc<str>,
+pub struct MemberSubscription {
+    /// Unique in the group.
+    pub member_id: Arc<str>,
     /// `group.instance.id`: members that have one come first, so that they keep their place.
-    pub(crate) instance_id: Option<Arc<str>>,
+    pub instance_id: Option<Arc<str>>,
     /// `client.rack`.
-    pub(crate) rack: Option<Arc<str>>,
-    pub(crate) topics: Vec<Arc<str>>,
-    pub(crate) owned: Vec<TopicPartition>,
+    pub rack: Option<Arc<str>>,
+    /// The topics that it is subscribed to.
+    pub topics: Vec<Arc<str>>,
+    /// What it owns, under a cooperative strategy.
+    pub owned: Vec<TopicPartition>,
     /// Of the group, when it owned them; −1 when not known.
-    pub(crate) generation: i32,
+    pub generation: i32,
     /// What its strategy added.
-    pub(crate) user_data: Option<Bytes>,
+    pub user_data: Option<Bytes>,
 }
 
 impl MemberSubscription {
@@ -75,7 +78,7 @@ impl MemberSubscription {
 
 /// Each member's partitions, sorted; a member that gets none is there too. A topic that `topics` does not
 /// have is passed over.
-pub(crate) fn assign(
+pub fn assign(
     strategy: Strategy,
     members: &[MemberSubscription],
     topics: &BTreeMap<Arc<str>, Vec<PartitionRacks>>,

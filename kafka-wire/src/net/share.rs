@@ -88,7 +88,7 @@ impl ShareConsumer {
         Self::new(ShareConsumerConfig::from_properties(properties)?)
     }
 
-    /// Reads exactly these topics from now on, as a member of the group. Where a group starts in a topic is a
+    /// Reads exactly these topics from now on, as a member of the group; leaves it when there are none. Where a group starts in a topic is a
     /// setting of the group (`share.auto.offset.reset`), by default at the end.
     ///
     /// # Errors
@@ -111,6 +111,7 @@ impl ShareConsumer {
     pub async fn poll(&mut self, timeout: Duration) -> Result<ShareBatch> {
         self.ledger.settle()?;
         self.flush()?;
+        let _polling = self.begin_poll()?;
         // A timeout beyond what the clock can tell is none.
         let deadline = now().checked_add(timeout);
         let mut is_waiting = false;
@@ -134,6 +135,14 @@ impl ShareConsumer {
             Poll::Pending
         })
         .await
+    }
+
+    /// Tells the machine that the application polls, and when it stops, by whatever way.
+    fn begin_poll(&self) -> Result<Polling> {
+        if self.deliveries.lock().polled(true) {
+            self.mailbox.send(Command::Polled)?;
+        }
+        Ok(Polling(self.deliveries.clone()))
     }
 
     fn take(&mut self, context: &Context<'_>, now: Instant) -> Result<Option<ShareBatch>> {
@@ -243,6 +252,15 @@ impl ShareConsumer {
             let results = self.deliveries.lock().take_results();
             results.into_iter().for_each(callback);
         }
+    }
+}
+
+/// The application waits in a poll as long as this is there.
+struct Polling(SharedDeliveries);
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        self.0.lock().polled(false);
     }
 }
 

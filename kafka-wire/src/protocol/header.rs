@@ -156,16 +156,29 @@ pub fn encode_response(
     correlation_id: i32,
     answer: &impl Encodable,
 ) -> Result<Vec<Bytes>> {
+    let mut body = FrameBuilder::new();
+    answer.encode(body.buffer(), version).map_err(|cause| {
+        Error::new(ErrorKind::Usage, format!("encode {api:?} answer version {version}: {cause}"))
+    })?;
+    frame_response(api, version, correlation_id, body)
+}
+
+/// The answer with that body to request `correlation_id` as a frame, in pieces.
+///
+/// # Errors
+/// `Usage`, when it is too long for the protocol.
+pub fn frame_response(
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: FrameBuilder,
+) -> Result<Vec<Bytes>> {
     let mut header = BytesMut::with_capacity(9);
     header.put_i32(0);
     header.put_i32(correlation_id);
     if api.response_header_version(version) >= 1 {
         header.put_u8(0); // no tagged fields
     }
-    let mut body = FrameBuilder::new();
-    answer.encode(body.buffer(), version).map_err(|cause| {
-        Error::new(ErrorKind::Usage, format!("encode {api:?} answer version {version}: {cause}"))
-    })?;
     frame(header, body)
 }
 

@@ -1,5 +1,9 @@
 //! ShareFetch and ShareAcknowledge (KIP-932): versions 1 (Kafka 4.1) and 2 (Kafka 4.2: limits to the record,
 //! KIP-1206, and renewed locks, KIP-1222). Record sets are slices of the frame.
+//!
+//! `kafka-protocol` ends at version 1, so both sides are written here; the broker's is in `broker`.
+
+mod broker;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ const VERSIONS: RangeInclusive<i16> = 1..=2;
 const RENEW_FROM: i16 = 2;
 
 /// The session of a share consumer with one broker, which counts the requests in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareSession {
     /// The group.
     pub group: Arc<str>,
@@ -30,7 +34,7 @@ pub struct ShareSession {
 }
 
 /// Asks one broker for records of the partitions that it leads, and acknowledges others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareFetchRequest {
     /// In which session.
     pub session: ShareSession,
@@ -46,6 +50,8 @@ pub struct ShareFetchRequest {
     pub batch_size: i32,
     /// Whether `max_records` is not to be exceeded (from version 2).
     pub is_strict: bool,
+    /// Whether a lock is renewed: then there are no records in the answer (from version 2).
+    pub is_renewal: bool,
     /// Partitions to add to the session, and those with something to acknowledge.
     pub topics: Vec<ShareTopic>,
     /// Partitions to remove from the session.
@@ -53,16 +59,18 @@ pub struct ShareFetchRequest {
 }
 
 /// Acknowledges records, without asking for more.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareAcknowledgeRequest {
     /// In which session.
     pub session: ShareSession,
+    /// Whether a lock is renewed (from version 2).
+    pub is_renewal: bool,
     /// What is acknowledged.
     pub topics: Vec<ShareTopic>,
 }
 
 /// A topic of a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareTopic {
     /// Its id.
     pub id: TopicId,
@@ -86,18 +94,13 @@ impl AcknowledgementBatch {
     pub const RENEW: i8 = 4;
 }
 
-fn renews(topics: &[ShareTopic]) -> bool {
-    let batches = topics.iter().flat_map(|topic| &topic.partitions).flat_map(|(_, batches)| batches);
-    batches.into_iter().any(|batch| batch.types.contains(&AcknowledgementBatch::RENEW))
-}
-
 impl Request for ShareFetchRequest {
     fn api(&self) -> ApiKey {
         ApiKey::ShareFetch
     }
 
     fn versions(&self) -> RangeInclusive<i16> {
-        let oldest = if self.is_strict || renews(&self.topics) { RENEW_FROM } else { *VERSIONS.start() };
+        let oldest = if self.is_strict || self.is_renewal { RENEW_FROM } else { *VERSIONS.start() };
         oldest..=*VERSIONS.end()
     }
 
@@ -111,7 +114,7 @@ impl Request for ShareFetchRequest {
         writer.i32(self.batch_size);
         if version >= RENEW_FROM {
             writer.i8(self.is_strict.into());
-            writer.bool(renews(&self.topics));
+            writer.bool(self.is_renewal);
         }
         write_topics(&self.topics, &mut writer)?;
         writer.length(self.forgotten.len())?;
@@ -132,7 +135,7 @@ impl Request for ShareAcknowledgeRequest {
     }
 
     fn versions(&self) -> RangeInclusive<i16> {
-        let oldest = if renews(&self.topics) { RENEW_FROM } else { *VERSIONS.start() };
+        let oldest = if self.is_renewal { RENEW_FROM } else { *VERSIONS.start() };
         oldest..=*VERSIONS.end()
     }
 
@@ -140,7 +143,7 @@ impl Request for ShareAcknowledgeRequest {
         let mut writer = Writer::new(frame, true);
         self.session.write(&mut writer)?;
         if version >= RENEW_FROM {
-            writer.bool(renews(&self.topics));
+            writer.bool(self.is_renewal);
         }
         write_topics(&self.topics, &mut writer)?;
         writer.no_tags();

@@ -58,10 +58,31 @@ pub(crate) struct Deliveries {
     results: VecDeque<AcknowledgementResult>,
     wants_results: bool,
     lock_timeout: Option<Duration>,
+    /// Polls begun and ended.
+    polls: u64,
+    is_waiting: bool,
+    wants_poll: bool,
     waker: Option<Waker>,
 }
 
 impl Deliveries {
+    /// The application polls, and may wait from now on, or has stopped to. Whether the machine must be told.
+    pub(crate) fn polled(&mut self, is_waiting: bool) -> bool {
+        self.polls += 1;
+        self.is_waiting = is_waiting;
+        std::mem::take(&mut self.wants_poll)
+    }
+
+    /// How often it has polled, and whether it waits in a poll.
+    pub(super) fn polls(&self) -> (u64, bool) {
+        (self.polls, self.is_waiting)
+    }
+
+    /// The machine must be told of the next poll.
+    pub(super) fn want_poll(&mut self) {
+        self.wants_poll = true;
+    }
+
     /// The next one whose lock still holds, and whether its broker has no more here.
     pub(crate) fn take(&mut self, now: Instant) -> (Option<Delivery>, bool) {
         let mut is_empty = false;
@@ -113,13 +134,15 @@ impl Deliveries {
         self.by_node.get(&node).is_some_and(|count| *count > 0)
     }
 
-    /// Nothing more is handed out: the member has lost its place, or its session with the broker.
-    pub(super) fn forget(&mut self, is_gone: impl Fn(&Delivery) -> bool) {
-        self.queue.retain(|delivery| !is_gone(delivery));
+    /// Takes out what is not to be handed out any more.
+    pub(super) fn withdraw(&mut self, is_gone: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let (gone, left): (Vec<Delivery>, Vec<Delivery>) = self.queue.drain(..).partition(is_gone);
+        self.queue = left.into();
         self.by_node.clear();
         for delivery in &self.queue {
             *self.by_node.entry(delivery.node).or_default() += 1;
         }
+        gone
     }
 
     pub(super) fn set_lock_timeout(&mut self, timeout: Duration) {

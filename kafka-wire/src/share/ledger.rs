@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -36,8 +37,13 @@ impl AcknowledgeType {
 
 /// The number for an offset without a record.
 pub(super) const GAP: i8 = 0;
-/// The number for an offset that goes back.
-pub(super) const RELEASE: i8 = AcknowledgeType::Release.to_wire();
+/// That an offset goes back which the application has not seen: a release, of which it does not hear.
+pub(super) const RETURN: i8 = -1;
+
+/// The number that a broker is told.
+const fn wire(kind: i8) -> i8 {
+    if kind == RETURN { AcknowledgeType::Release.to_wire() } else { kind }
+}
 
 /// Offsets without a hole, both ends included.
 pub(super) type Run = (i64, i64);
@@ -50,15 +56,22 @@ pub(crate) struct Acknowledgement {
     pub(super) partition: TopicPartition,
     /// By first offset; last offset and type.
     pub(super) runs: BTreeMap<i64, (i64, i8)>,
+    /// Until when it is told again where the broker could not take it; once that has happened.
+    pub(super) give_up_at: Option<Instant>,
 }
 
 impl Acknowledgement {
     pub(super) fn new(node: BrokerId, topic_id: TopicId, partition: TopicPartition) -> Self {
-        Self { node, topic_id, partition, runs: BTreeMap::new() }
+        Self { node, topic_id, partition, runs: BTreeMap::new(), give_up_at: None }
     }
 
     pub(super) fn add(&mut self, (first, last): Run, kind: i8) {
         self.runs.insert(first, (last, kind));
+    }
+
+    /// Whether a lock is to be renewed.
+    pub(super) fn is_renewal(&self) -> bool {
+        self.runs.values().any(|(_, kind)| *kind == AcknowledgementBatch::RENEW)
     }
 
     /// Later words replace earlier ones about the same offsets.
@@ -66,10 +79,10 @@ impl Acknowledgement {
         self.runs.extend(other.runs);
     }
 
-    /// Those of records, without holes.
+    /// Those of records of which the application has said something, without holes.
     pub(super) fn offsets(&self) -> Vec<RangeInclusive<i64>> {
         let mut offsets: Vec<RangeInclusive<i64>> = Vec::new();
-        for (first, (last, _)) in self.runs.iter().filter(|(_, (_, kind))| *kind != GAP) {
+        for (first, (last, _)) in self.runs.iter().filter(|(_, (_, kind))| ![GAP, RETURN].contains(kind)) {
             match offsets.last_mut() {
                 Some(run) if *run.end() + 1 == *first => *run = *run.start()..=*last,
                 _ => offsets.push(*first..=*last),
@@ -82,13 +95,13 @@ impl Acknowledgement {
         let mut batches: Vec<AcknowledgementBatch> = Vec::new();
         for (first, (last, kind)) in &self.runs {
             match batches.last_mut() {
-                Some(batch) if batch.last_offset + 1 == *first && batch.types == [*kind] => {
+                Some(batch) if batch.last_offset + 1 == *first && batch.types == [wire(*kind)] => {
                     batch.last_offset = *last;
                 }
                 _ => batches.push(AcknowledgementBatch {
                     first_offset: *first,
                     last_offset: *last,
-                    types: vec![*kind],
+                    types: vec![wire(*kind)],
                 }),
             }
         }
@@ -152,7 +165,7 @@ impl Ledger {
         self.hand_out(owner, partition, &[], &[]);
         if let Some(held) = self.partitions.get_mut(partition) {
             for range in acquired {
-                held.said.add((range.first_offset, range.last_offset), RELEASE);
+                held.said.add((range.first_offset, range.last_offset), RETURN);
             }
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::AcknowledgementResult;
-use super::deliveries::SharedDeliveries;
-use super::ledger::Acknowledgement;
+use super::deliveries::{Delivery, SharedDeliveries};
+use super::ledger::{Acknowledgement, RETURN};
 use super::member::ShareMember;
 use super::session::{Flight, FlightKind, Session, Slot, by_topic, topics};
 use crate::config::{AcquireMode, ShareConsumerConfig};
@@ -18,9 +18,7 @@ use crate::engine::{Core, Lane, Role, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::metrics::{Groups, Report, Sink, ThrottleTime};
 use crate::protocol::request::Response;
-use crate::protocol::share::{
-    AcknowledgementBatch, ShareAcknowledgeRequest, ShareFetchRequest, ShareSession,
-};
+use crate::protocol::share::{ShareAcknowledgeRequest, ShareFetchRequest, ShareSession};
 use crate::reply::Reply;
 use crate::types::{BrokerId, TopicPartition};
 
@@ -35,6 +33,8 @@ pub(crate) enum Command {
     Want(Option<Instant>),
     /// It has taken the last delivery of a broker.
     Room,
+    /// It has polled, which was waited for.
+    Polled,
     /// Tells the brokers at once what was acknowledged, these and earlier ones; answers when all of that is done.
     Commit(Vec<Acknowledgement>, Reply<Vec<AcknowledgementResult>>),
     /// Tells what was acknowledged, gives back the rest, leaves; at the latest then.
@@ -77,6 +77,9 @@ pub(crate) struct ShareMachine {
     /// Assigned partitions by who leads them; made from this generation of the cluster, and this assignment.
     by_leader: BTreeMap<BrokerId, BTreeSet<Slot>>,
     made_from: (u64, BTreeSet<Slot>),
+    /// Nobody is known who leads some of them: when to ask again, and how often that was done.
+    leaderless: Option<(Instant, u32)>,
+    seen_polls: u64,
     is_wanted: bool,
     wake_at: Option<Instant>,
     commits: Vec<Commit>,
@@ -102,6 +105,8 @@ impl ShareMachine {
             sessions: BTreeMap::new(),
             by_leader: BTreeMap::new(),
             made_from: (0, BTreeSet::new()),
+            leaderless: None,
+            seen_polls: 0,
             is_wanted: false,
             wake_at: None,
             commits: Vec::new(),
@@ -115,20 +120,8 @@ impl ShareMachine {
         if self.is_closed {
             return;
         }
-        if let Some(member) = &mut self.member {
-            member.drive(now, core);
-            if let Some(error) = member.take_failure() {
-                let mut deliveries = self.deliveries.lock();
-                if error.is_fatal() {
-                    deliveries.fail(error)
-                } else {
-                    deliveries.report(error)
-                }
-                drop(deliveries);
-                self.deliveries.wake();
-            }
-        }
-        self.find_leaders(core);
+        self.drive_member(now, core);
+        self.find_leaders(now, core);
         let nodes: BTreeSet<BrokerId> = self.sessions.keys().chain(self.by_leader.keys()).copied().collect();
         for node in nodes {
             self.serve(now, node, core);
@@ -137,25 +130,75 @@ impl ShareMachine {
         self.finish_close(now, core);
     }
 
-    fn find_leaders(&mut self, core: &Core) {
+    fn drive_member(&mut self, now: Instant, core: &mut Core) {
+        let Some(member) = &mut self.member else { return };
+        let (polls, is_waiting) = self.deliveries.lock().polls();
+        if std::mem::replace(&mut self.seen_polls, polls) != polls || is_waiting {
+            member.polled(now);
+        }
+        member.drive(now, core);
+        let (failure, awaits_poll) = (member.take_failure(), member.awaits_poll());
+        if let Some(error) = failure {
+            let mut deliveries = self.deliveries.lock();
+            if error.is_fatal() {
+                deliveries.fail(error)
+            } else {
+                deliveries.report(error)
+            }
+            drop(deliveries);
+            self.deliveries.wake();
+        }
+        if awaits_poll {
+            self.deliveries.lock().want_poll();
+            self.give_back(now, |_| true);
+        }
+    }
+
+    /// Others may have what waits here, now rather than when its locks end.
+    fn give_back(&mut self, now: Instant, is_gone: impl Fn(&Delivery) -> bool) {
+        let gone = self.deliveries.lock().withdraw(is_gone);
+        for delivery in gone.into_iter().filter(|delivery| delivery.locked_until > now) {
+            let mut said = Acknowledgement::new(delivery.node, delivery.topic_id, delivery.partition);
+            for range in delivery.acquired {
+                said.add((range.first_offset, range.last_offset), RETURN);
+            }
+            self.sessions.entry(delivery.node).or_default().add(now, said);
+        }
+    }
+
+    fn find_leaders(&mut self, now: Instant, core: &mut Core) {
         let generation = core.cluster().generation();
         let Some(member) = &self.member else { return };
-        if self.made_from.0 == generation && self.made_from.1 == *member.assignment() {
-            return;
-        }
-        self.made_from = (generation, member.assignment().clone());
-        self.by_leader.clear();
-        for slot in member.assignment() {
-            let Some(name) = core.cluster().topic_name(slot.0) else { continue };
-            let partition = TopicPartition { topic: Arc::clone(name), partition: slot.1 };
-            if let Some((leader, _)) = core.cluster().leader(&partition) {
-                self.by_leader.entry(leader).or_default().insert(*slot);
+        if self.made_from.0 != generation || self.made_from.1 != *member.assignment() {
+            self.made_from = (generation, member.assignment().clone());
+            self.by_leader.clear();
+            let mut is_leaderless = false;
+            for slot in member.assignment() {
+                match leader(core, *slot) {
+                    Some(leader) => drop(self.by_leader.entry(leader).or_default().insert(*slot)),
+                    None => is_leaderless = true,
+                }
             }
+            self.leaderless = is_leaderless.then(|| self.leaderless.unwrap_or((now, 0)));
+            // With their leader locks are gone.
+            self.deliveries.lock().withdraw(|delivery| {
+                let leader = leader(core, (delivery.topic_id, delivery.partition.partition));
+                leader.is_some_and(|leader| leader != delivery.node)
+            });
+        }
+        if let Some((_, asked)) = self.leaderless.filter(|(at, _)| *at <= now) {
+            // New partitions, or a topic that was created anew: the coordinator knew first.
+            core.request_metadata(now);
+            let asked = asked.saturating_add(1);
+            self.leaderless = Some((now + core.retry_delay(asked), asked));
         }
     }
 
     /// Sends the broker what is to be sent now, if anything.
     fn serve(&mut self, now: Instant, node: BrokerId, core: &mut Core) {
+        if core.cluster().broker(node).is_none() {
+            self.lost(now, node, core);
+        }
         let session = self.sessions.entry(node).or_default();
         if session.flight.is_some() {
             return;
@@ -167,17 +210,14 @@ impl ShareMachine {
             // The locks went with the session.
             let (acknowledged, sequence) = session.take_pending();
             let error = Error::broker(ErrorCode::SHARE_SESSION_NOT_FOUND, "acknowledge records");
-            self.acknowledged(node, sequence, acknowledged, |_| Err(error.clone()));
+            self.acknowledged(node, sequence, answers::all(acknowledged, &error));
             return self.serve(now, node, core);
         }
         if session.retry_at.is_some() && self.closing.is_none() {
             return;
         }
         let wanted = self.by_leader.get(&node);
-        let is_renewal = session
-            .pending
-            .values()
-            .any(|pending| pending.runs.values().any(|(_, kind)| *kind == AcknowledgementBatch::RENEW));
+        let is_renewal = session.pending.values().any(Acknowledgement::is_renewal);
         if self.closing.is_some() {
             if session.is_open() {
                 self.acknowledge(now, node, true, core);
@@ -211,8 +251,11 @@ impl ShareMachine {
         let is_wanted = self.is_wanted && !wanted.is_empty();
         let Some(session) = self.sessions.get_mut(&node) else { return };
         let (acknowledged, sequence) = session.take_pending();
+        // A broker adds what is acknowledged to the session, wanted or not.
+        let mut known = session.partitions.clone();
+        known.extend(acknowledged.iter().map(|said| (said.topic_id, said.partition.partition)));
         let new = wanted.difference(&session.partitions).copied();
-        let forgotten = session.partitions.difference(&wanted).copied();
+        let forgotten = known.difference(&wanted).copied();
         // Ahead of the application nothing is waited for: its acknowledgements would have to wait, too.
         let max_wait = if is_wanted { self.config.fetch_max_wait } else { Default::default() };
         let request = ShareFetchRequest {
@@ -223,6 +266,7 @@ impl ShareMachine {
             max_records: self.config.max_poll_records,
             batch_size: self.config.max_poll_records,
             is_strict: self.config.acquire_mode == AcquireMode::RecordLimit,
+            is_renewal: false,
             topics: topics(&acknowledged, new),
             forgotten: by_topic(forgotten),
         };
@@ -237,7 +281,8 @@ impl ShareMachine {
         let Some(session) = self.sessions.get_mut(&node) else { return };
         let (acknowledged, sequence) = session.take_pending();
         let topics = topics(&acknowledged, std::iter::empty());
-        let request = ShareAcknowledgeRequest { session: name, topics };
+        let is_renewal = acknowledged.iter().any(Acknowledgement::is_renewal);
+        let request = ShareAcknowledgeRequest { session: name, is_renewal, topics };
         let timeout = core.config().request_timeout;
         let to = Target::Broker { id: node, lane: Lane::Fetch };
         let token = core.call(now, to, Box::new(request), timeout);
@@ -250,12 +295,11 @@ impl ShareMachine {
         &mut self,
         node: BrokerId,
         sequence: u64,
-        acknowledged: Vec<Acknowledgement>,
-        result: impl Fn(&Acknowledgement) -> Result<()>,
+        acknowledged: Vec<(Acknowledgement, Result<()>)>,
     ) {
         let mut results = Vec::new();
-        for acknowledgement in acknowledged {
-            let result = result(&acknowledgement)
+        for (acknowledgement, result) in acknowledged {
+            let result = result
                 .map_err(|error| error.with_partition(acknowledgement.partition.clone()).with_broker(node));
             let offsets = acknowledgement.offsets();
             let count: u64 = offsets.iter().map(|run| run.end().abs_diff(*run.start()) + 1).sum();
@@ -344,13 +388,19 @@ impl ShareMachine {
     fn subscribe(&mut self, now: Instant, topics: BTreeSet<Arc<str>>, core: &mut Core) {
         let group: Arc<str> = self.config.group_id.as_deref().unwrap_or_default().into();
         let rack = core.config().client_rack.as_deref().map(Arc::from);
-        let member = self.member.get_or_insert_with(|| ShareMember::new(now, group, rack));
+        let interval = self.config.max_poll_interval;
+        let member = self.member.get_or_insert_with(|| ShareMember::new(now, group, rack, interval));
         let gone: Vec<&Arc<str>> = member.topics().difference(&topics).collect();
         core.unwatch_topics(gone.into_iter().map(|topic| &**topic));
         core.watch_topics(now, topics.iter().cloned());
-        self.deliveries.lock().forget(|delivery| !topics.contains(&delivery.partition.topic));
-        member.subscribe(now, topics);
+        member.subscribe(now, topics.clone());
+        self.give_back(now, |delivery| !topics.contains(&delivery.partition.topic));
     }
+}
+
+fn leader(core: &Core, (id, partition): Slot) -> Option<BrokerId> {
+    let topic = Arc::clone(core.cluster().topic_name(id)?);
+    core.cluster().leader(&TopicPartition { topic, partition }).map(|(leader, _)| leader)
 }
 
 impl Role for ShareMachine {
@@ -370,7 +420,7 @@ impl Role for ShareMachine {
                 self.is_wanted = true;
                 self.wake_at = until;
             }
-            Command::Room => {}
+            Command::Room | Command::Polled => {}
             Command::Commit(said, reply) => {
                 self.add(now, said);
                 self.commit(now, reply, core);
@@ -409,7 +459,8 @@ impl Role for ShareMachine {
         let sessions = self.sessions.values().filter_map(Session::poll_timeout);
         let commits = self.commits.iter().map(|commit| commit.give_up_at);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
-        sessions.chain(commits).chain([member, self.wake_at, closing].into_iter().flatten()).min()
+        let leaderless = self.leaderless.map(|(at, _)| at);
+        sessions.chain(commits).chain([member, self.wake_at, closing, leaderless].into_iter().flatten()).min()
     }
 
     fn is_closed(&self) -> bool {

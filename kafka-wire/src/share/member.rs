@@ -1,5 +1,8 @@
 //! Membership of a share group: ShareGroupHeartbeat. As under KIP-848 the coordinator divides the partitions, but
 //! several members may have the same, so nobody has to wait for another to let go.
+//!
+//! A member whose application does not poll for `max.poll.interval.ms` leaves, and joins again with the next poll.
+//! What it has acquired stays its own until the locks end, as in Java: they are the partitions' leaders' affair.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +19,8 @@ use crate::protocol::messages::{
 use crate::protocol::request::{Plain, Response};
 use crate::types::TopicId;
 
+/// How often a member that leaves looks for a coordinator that has moved.
+const PARTING_RETRIES_MAX: u32 = 2;
 /// In place of a heartbeat interval that makes no sense; the brokers' default is 5 s.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(600);
@@ -34,22 +39,28 @@ pub(super) struct ShareMember {
     told: Option<BTreeSet<Arc<str>>>,
     assignment: BTreeSet<Slot>,
     call: Option<Token>,
+    /// The heartbeat that says that it leaves, and how often it may be said again to another coordinator. One that is
+    /// not heard ends with the session.
+    parting: Option<(Token, u32)>,
     next: Instant,
     interval: Duration,
     failures: u32,
-    state: State,
+    max_poll_interval: Duration,
+    polled_at: Instant,
+    /// The application was too slow: it joins again when that polls.
+    awaits_poll: bool,
+    /// It leaves for good.
+    is_closing: bool,
     failure: Option<Error>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    In,
-    Leaving,
-    Gone,
-}
-
 impl ShareMember {
-    pub(super) fn new(now: Instant, group: Arc<str>, rack: Option<Arc<str>>) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        group: Arc<str>,
+        rack: Option<Arc<str>>,
+        max_poll_interval: Duration,
+    ) -> Self {
         Self {
             group,
             id: "".into(),
@@ -59,10 +70,14 @@ impl ShareMember {
             told: None,
             assignment: BTreeSet::new(),
             call: None,
+            parting: None,
             next: now,
             interval: Duration::from_secs(5),
             failures: 0,
-            state: State::In,
+            max_poll_interval,
+            polled_at: now,
+            awaits_poll: false,
+            is_closing: false,
             failure: None,
         }
     }
@@ -88,6 +103,7 @@ impl ShareMember {
         self.failure.take()
     }
 
+    /// Reads these topics from now on; leaves when there are none.
     pub(super) fn subscribe(&mut self, now: Instant, topics: BTreeSet<Arc<str>>) {
         self.topics = topics;
         if self.call.is_none() && self.failures == 0 {
@@ -95,47 +111,105 @@ impl ShareMember {
         }
     }
 
+    /// The application has polled, or waits in a poll.
+    pub(super) fn polled(&mut self, now: Instant) {
+        self.polled_at = now;
+        if std::mem::take(&mut self.awaits_poll) {
+            self.next = now;
+        }
+    }
+
+    pub(super) fn awaits_poll(&self) -> bool {
+        self.awaits_poll
+    }
+
+    /// Leaves for good.
     pub(super) fn leave(&mut self, now: Instant, core: &mut Core) {
-        if self.state != State::In {
-            return;
-        }
-        let may_be_member = self.epoch > 0 || self.call.is_some();
-        if let Some(call) = self.call.take() {
-            core.cancel(call);
-        }
-        self.assignment.clear();
-        if may_be_member {
-            self.state = State::Leaving;
-            self.epoch = -1;
-            self.beat(now, core);
-        } else {
-            self.state = State::Gone;
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.part(now, core);
         }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.state == State::Gone
+        self.is_closing && self.parting.is_none()
+    }
+
+    fn may_be_member(&self) -> bool {
+        self.epoch > 0 || self.call.is_some()
+    }
+
+    /// Leaves, if it is a member. The id is kept: it may join again.
+    fn part(&mut self, now: Instant, core: &mut Core) {
+        let may_be_member = self.may_be_member();
+        if let Some(call) = self.call.take() {
+            core.cancel(call);
+        }
+        self.assignment.clear();
+        self.told = None;
+        self.failures = 0;
+        self.next = now;
+        self.epoch = 0;
+        if may_be_member {
+            self.say_farewell(now, PARTING_RETRIES_MAX, core);
+        }
+    }
+
+    fn say_farewell(&mut self, now: Instant, retries: u32, core: &mut Core) {
+        self.epoch = -1;
+        self.parting = Some((self.beat(now, core), retries));
+        self.epoch = 0;
+    }
+
+    fn parted(&mut self, now: Instant, retries: u32, result: Result<Response>, core: &mut Core) {
+        self.parting = None;
+        let answer = result.and_then(|response| response.decode::<ShareGroupHeartbeatRequest>());
+        let code = answer.ok().and_then(|answer| ErrorCode::from_wire(answer.error_code));
+        let has_moved =
+            matches!(code, Some(ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE));
+        if has_moved && retries > 0 && !self.may_be_member() {
+            core.forget_coordinator(CoordinatorKind::Group, &self.group);
+            self.say_farewell(now, retries - 1, core);
+        }
     }
 
     fn is_active(&self) -> bool {
-        self.state == State::In && (self.epoch > 0 || !self.topics.is_empty())
+        !self.is_closing && !self.awaits_poll && (self.may_be_member() || !self.topics.is_empty())
+    }
+
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.is_active() && now >= self.polled_at + self.max_poll_interval
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (self.is_active() && self.call.is_none()).then_some(self.next)
+        let next = if self.call.is_none() { Some(self.next) } else { None };
+        let stuck = Some(self.polled_at + self.max_poll_interval);
+        next.into_iter().chain(stuck).min().filter(|_| self.is_active())
     }
 
     pub(super) fn drive(&mut self, now: Instant, core: &mut Core) {
-        if !self.is_active() || self.call.is_some() || now < self.next {
+        if self.is_stuck(now) {
+            tracing::warn!(
+                group = %self.group, max_poll_interval_ms = self.max_poll_interval.as_millis(),
+                "the application has not polled for too long, and its member leaves the group until it does; \
+                 let it poll more often, or raise max.poll.interval.ms"
+            );
+            self.part(now, core);
+            self.awaits_poll = true;
+        }
+        if !self.is_active() {
             return;
         }
-        if self.id.is_empty() {
-            self.id = new_member_id(core.rng());
+        if self.topics.is_empty() {
+            self.part(now, core);
+        } else if self.call.is_none() && now >= self.next {
+            if self.id.is_empty() {
+                self.id = new_member_id(core.rng());
+            }
+            self.call = Some(self.beat(now, core));
         }
-        self.beat(now, core);
     }
 
-    fn beat(&mut self, now: Instant, core: &mut Core) {
+    fn beat(&mut self, now: Instant, core: &mut Core) -> Token {
         let text = |value: &str| StrBytes::from_string(value.to_owned());
         let mut request = ShareGroupHeartbeatRequest::default()
             .with_group_id(GroupId(text(&self.group)))
@@ -154,7 +228,7 @@ impl ShareMember {
         }
         let to = Target::Coordinator { kind: CoordinatorKind::Group, key: Arc::clone(&self.group) };
         let timeout = core.config().request_timeout;
-        self.call = Some(core.call(now, to, Box::new(Plain::new(request)), timeout));
+        core.call(now, to, Box::new(Plain::new(request)), timeout)
     }
 
     /// Takes the answer if it was asked for here.
@@ -165,15 +239,14 @@ impl ShareMember {
         result: Result<Response>,
         core: &mut Core,
     ) -> Option<Result<Response>> {
+        if let Some((_, retries)) = self.parting.filter(|(parting, _)| *parting == token) {
+            self.parted(now, retries, result, core);
+            return None;
+        }
         if self.call != Some(token) {
             return Some(result);
         }
         self.call = None;
-        if self.state == State::Leaving {
-            // A leave that was not heard ends with the session.
-            self.state = State::Gone;
-            return None;
-        }
         match result.and_then(|response| response.decode::<ShareGroupHeartbeatRequest>()) {
             Ok(answer) if answer.error_code == 0 => self.accepted(now, answer),
             Ok(answer) => {

@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) sequence: u64,
     pub(super) retry_at: Option<Instant>,
     pub(super) failures: u32,
+    /// How often in a row acknowledgements could not be taken.
+    pub(super) refusals: u32,
     /// The last fetch brought records: the next probably will.
     pub(super) is_flowing: bool,
 }
@@ -57,12 +59,26 @@ impl Session {
         self.epoch > 0
     }
 
+    /// What is said later about the same records replaces what was said before.
     pub(super) fn add(&mut self, now: Instant, acknowledgement: Acknowledgement) {
         self.pending_since.get_or_insert(now);
         match self.pending.get_mut(&acknowledgement.partition) {
             Some(pending) if pending.topic_id == acknowledgement.topic_id => pending.absorb(acknowledgement),
             _ => drop(self.pending.insert(acknowledgement.partition.clone(), acknowledgement)),
         }
+    }
+
+    /// Whether the same topic is still spoken of.
+    pub(super) fn may_put_back(&self, said: &Acknowledgement) -> bool {
+        self.pending.get(&said.partition).is_none_or(|pending| pending.topic_id == said.topic_id)
+    }
+
+    /// What was sent is to be sent again, but for what something else was said of meanwhile.
+    pub(super) fn put_back(&mut self, now: Instant, mut acknowledgement: Acknowledgement) {
+        if let Some(later) = self.pending.remove(&acknowledgement.partition) {
+            acknowledgement.absorb(later);
+        }
+        self.add(now, acknowledgement);
     }
 
     /// Takes the pending ones, to be sent under the number that comes with them.

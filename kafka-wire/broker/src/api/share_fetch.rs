@@ -1,29 +1,29 @@
-//! ShareFetch 1 and ShareAcknowledge 1 (KIP-932): records that are handed out under a lock, and what becomes of
-//! them. Version 2 (strict limits, renewed locks) is not served: `kafka-protocol` does not have it.
+//! ShareFetch 1 to 2 and ShareAcknowledge 1 to 2 (KIP-932, KIP-1206, KIP-1222): records that are handed out under a
+//! lock, and what becomes of them.
 //!
-//! `min_bytes` is taken for one byte, and `max_records` for a limit that holds to the record.
-//! `share.auto.offset.reset` knows `earliest` and takes all else for `latest`.
+//! `min_bytes` is taken for one byte. `share.auto.offset.reset` knows `earliest` and takes all else for `latest`.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::protocol::messages::share_acknowledge_response as acknowledged;
-use kafka_wire::protocol::messages::share_fetch_request::AcknowledgementBatch;
-use kafka_wire::protocol::messages::share_fetch_response as fetched;
-use kafka_wire::protocol::messages::{
-    BrokerId, ShareAcknowledgeRequest, ShareAcknowledgeResponse, ShareFetchRequest, ShareFetchResponse,
+use kafka_wire::protocol::header::ReceivedRequest;
+use kafka_wire::protocol::messages::StrBytes;
+use kafka_wire::protocol::share::{
+    AcknowledgedPartition, AcknowledgementBatch, AcquiredRecords, ShareAcknowledgeRequest,
+    ShareAcknowledgeResponse, ShareFetchRequest, ShareFetchResponse, ShareSession, ShareTopic,
+    SharedPartition,
 };
+use kafka_wire::protocol::{LeaderHint, NodeEndpoint};
 use kafka_wire::record::batches;
-use kafka_wire::{ErrorCode, TopicId};
+use kafka_wire::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
 
-use super::{Answer, Context, text, uuid_of};
+use super::{Answer, Context, text};
 use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::Cluster;
 use crate::error::{Failure, fail};
-use crate::shares::partition::{Acquired, Limits, SharePartition};
-use crate::shares::{FINAL, Key, SessionId};
+use crate::shares::partition::{Acquired, Count, Limits, SharePartition};
+use crate::shares::{FINAL, INITIAL, Key, SessionId};
 use crate::topics::Partition;
 
 /// A share fetch that is not answered yet.
@@ -32,6 +32,7 @@ pub(crate) struct Pending {
     pub(crate) deadline: Instant,
     session: SessionId,
     records_max: usize,
+    is_strict: bool,
     bytes_max: usize,
     acknowledged: Vec<Outcome>,
 }
@@ -48,78 +49,104 @@ struct Found {
     acquired: Vec<Acquired>,
 }
 
-/// Acknowledgements of one partition, as the request says them.
-type Batches = Vec<(RangeInclusive<i64>, Vec<i8>)>;
-
-fn read_batches(batches: &[AcknowledgementBatch]) -> Batches {
-    batches.iter().map(|it| (it.first_offset..=it.last_offset, it.acknowledge_types.clone())).collect()
-}
-
 /// Whose session it is, where the principal may read for the group.
-fn session_of(context: &Context, group: Option<&str>, member: Option<&str>) -> Result<SessionId, Failure> {
-    let (Some(group), Some(member)) = (group, member) else {
-        return fail(ErrorCode::INVALID_REQUEST, "group id and member id must be there");
-    };
+fn session_of(context: &Context, session: &ShareSession) -> Result<SessionId, Failure> {
     if let Some(code) = context.injected_for_request() {
         return Err(code.into());
     }
-    context.authorize(Operation::Read, ResourceType::Group, group)?;
-    if group.is_empty() || member.is_empty() {
+    context.authorize(Operation::Read, ResourceType::Group, &session.group)?;
+    if session.group.is_empty() || session.member_id.is_empty() {
         return fail(ErrorCode::INVALID_REQUEST, "group id and member id must not be empty");
     }
-    Ok(SessionId { group: group.to_owned(), member: Arc::from(member), node: context.node })
+    let (group, member) = (session.group.to_string(), Arc::clone(&session.member_id));
+    Ok(SessionId { group, member, node: context.node })
 }
 
-pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: ShareFetchRequest) -> Answer {
-    let epoch = request.share_session_epoch;
-    let entered =
-        session_of(context, request.group_id.as_ref().map(|id| id.as_str()), request.member_id.as_deref())
-            .and_then(|session| {
-                cluster.shares.enter(&session, context.connection, epoch, true)?;
-                Ok(session)
-            });
+/// Takes a request to the session that it names.
+fn enter(
+    cluster: &mut Cluster,
+    context: &Context,
+    session: &ShareSession,
+    may_open: bool,
+) -> Result<SessionId, Failure> {
+    let id = session_of(context, session)?;
+    cluster.shares.enter(&id, context.connection, session.epoch, may_open)?;
+    Ok(id)
+}
+
+pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: ReceivedRequest) -> Answer {
+    let request = match ShareFetchRequest::decode(&request) {
+        Ok(request) => request,
+        Err(error) => return super::malformed(context, &error),
+    };
+    let epoch = request.session.epoch;
+    let entered = check(&request).and_then(|()| enter(cluster, context, &request.session, true));
     let session = match entered {
         Ok(session) => session,
         Err(failure) => {
-            let refused = ShareFetchResponse::default().with_error_code(failure.code.code());
-            return context.answer(&refused.with_error_message(Some(text(failure.text))));
+            let (error, error_message) = told(failure);
+            return context
+                .answer_with(|frame| ShareFetchResponse { error, error_message, ..nothing() }.encode(frame));
         }
     };
-    let mut acknowledged = Vec::new();
-    let mut named = Vec::new();
-    for topic in &request.topics {
-        let id = TopicId(topic.topic_id.into_bytes());
-        for partition in &topic.partitions {
-            let index = partition.partition_index;
-            named.push((id, index));
-            if !partition.acknowledgement_batches.is_empty() {
-                let batches = read_batches(&partition.acknowledgement_batches);
-                let outcome = acknowledge_one(cluster, context, &session, id, index, &batches);
-                acknowledged.push((id, index, outcome));
-            }
-        }
-    }
+    let acknowledged = acknowledge_all(cluster, context, &session, &request.topics, request.is_renewal);
     if epoch == FINAL {
         cluster.close_share_session(&session);
         return answer(cluster, context, &session.group, acknowledged, Vec::new());
     }
-    let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
-        let id = TopicId(topic.topic_id.into_bytes());
-        topic.partitions.iter().map(move |&index| (id, index))
-    });
+    let named =
+        request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|(index, _)| (topic.id, *index)));
+    let forgotten =
+        request.forgotten.iter().flat_map(|(id, indices)| indices.iter().map(|index| (*id, *index)));
     cluster.shares.change(&session, named, forgotten);
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let pending = Pending {
         deadline: context.now.instant + wait,
         session,
         records_max: usize::try_from(request.max_records).unwrap_or(0),
+        is_strict: request.is_strict,
         bytes_max: usize::try_from(request.max_bytes).unwrap_or(0),
         acknowledged,
     };
-    match attempt(cluster, context, &pending) {
-        found if found.is_empty() && !wait.is_zero() => Answer::WaitShared(Box::new(pending)),
-        found => answer(cluster, context, &pending.session.group, pending.acknowledged, found),
+    let wants_nothing = request.is_renewal || pending.records_max == 0 || pending.bytes_max == 0;
+    let found = if wants_nothing { Vec::new() } else { attempt(cluster, context, &pending) };
+    if found.is_empty() && !wants_nothing && !wait.is_zero() {
+        return Answer::WaitShared(Box::new(pending));
     }
+    answer(cluster, context, &pending.session.group, pending.acknowledged, found)
+}
+
+/// Refuses what Kafka refuses before it looks for the session.
+fn check(request: &ShareFetchRequest) -> Result<(), Failure> {
+    let limits = [request.max_bytes, request.min_bytes, request.max_records, request.max_wait_ms];
+    if request.is_renewal && limits != [0; 4] {
+        return fail(
+            ErrorCode::INVALID_REQUEST,
+            "a request that renews locks must ask for no records (KIP-1222)",
+        );
+    }
+    let mut named = request.topics.iter().flat_map(|topic| &topic.partitions);
+    if request.session.epoch == INITIAL && named.any(|(_, batches)| !batches.is_empty()) {
+        return fail(ErrorCode::INVALID_REQUEST, "the first request of a session cannot acknowledge");
+    }
+    Ok(())
+}
+
+fn acknowledge_all(
+    cluster: &mut Cluster,
+    context: &Context,
+    session: &SessionId,
+    topics: &[ShareTopic],
+    may_renew: bool,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for topic in topics {
+        for (index, batches) in topic.partitions.iter().filter(|(_, batches)| !batches.is_empty()) {
+            let outcome = acknowledge_one(cluster, context, session, (topic.id, *index), batches, may_renew);
+            outcomes.push((topic.id, *index, outcome));
+        }
+    }
+    outcomes
 }
 
 /// Answers a fetch that waited, where there is something by now.
@@ -142,8 +169,13 @@ fn complete(cluster: &Cluster, context: &Context, pending: &Pending, found: Vec<
 fn attempt(cluster: &mut Cluster, context: &Context, pending: &Pending) -> Vec<Found> {
     let mut found = Vec::new();
     let (mut records_left, mut bytes_left) = (pending.records_max, pending.bytes_max);
+    let count_of = |records_max| match pending.is_strict {
+        true => Count::Records(records_max),
+        false => Count::WholeBatches(records_max),
+    };
     for (topic, index) in cluster.shares.partitions_of(&pending.session) {
-        let result = acquire(cluster, context, &pending.session, (topic, index), records_left, bytes_left);
+        let result =
+            acquire(cluster, context, &pending.session, (topic, index), count_of(records_left), bytes_left);
         let (error, records, acquired) = match result {
             Ok((records, acquired)) => (None, records, acquired),
             Err(code) => (Some(code), Bytes::new(), Vec::new()),
@@ -180,10 +212,11 @@ fn acquire(
     context: &Context,
     session: &SessionId,
     (topic, index): (TopicId, i32),
-    records_max: usize,
+    mut left: Count,
     bytes_max: usize,
 ) -> Result<(Bytes, Vec<Acquired>), ErrorCode> {
-    let log = &find(cluster, context, topic, index)?.log;
+    let found = find(cluster, context, topic, index)?;
+    let (log, leader_epoch) = (&found.log, found.leader_epoch);
     let (start, end) = (log.start_offset(), log.end_offset());
     let key = (session.group.clone(), topic, index);
     let limits = Limits {
@@ -196,8 +229,7 @@ fn acquire(
         cluster.shares.insert(key.clone(), SharePartition::new(first, limits));
         cluster.save_share(&key);
     }
-    let lock = cluster.group_number(&session.group, "share.record.lock.duration.ms");
-    let until = context.now.instant + Duration::from_millis(lock);
+    let until = context.now.instant + cluster.lock_duration(&session.group);
     let is_committed = cluster.group_setting(&session.group, "share.isolation.level") == "read_committed";
     let Cluster { topics, shares, .. } = cluster;
     let partition = topics.name_of(topic).and_then(|name| topics.partition(name, index));
@@ -205,9 +237,10 @@ fn acquire(
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     };
     shared.set_limits(limits);
+    shared.led_in(leader_epoch);
     shared.fit(start..=end);
     let bound = if is_committed { partition.log.last_stable_offset() } else { end };
-    while let Some(offset) = shared.first_free().filter(|offset| *offset < bound && records_max > 0) {
+    while let Some(offset) = shared.first_free().filter(|offset| *offset < bound && !left.is_used_up()) {
         let slice = partition.log.read(offset, bound, bytes_max, true).map_err(|error| {
             tracing::error!(%error, partition = index, "a partition cannot be read");
             ErrorCode::KAFKA_STORAGE_ERROR
@@ -215,7 +248,6 @@ fn acquire(
         let aborted = partition.log.producers.aborted(offset, slice.next_offset);
         let mut acquired: Vec<Acquired> = Vec::new();
         let mut records = BytesMut::new();
-        let mut left = records_max;
         let read = slice.chunks.into_iter().flat_map(batches).map_while(Result::ok);
         for batch in read {
             let header = &batch.header;
@@ -228,13 +260,12 @@ fn acquire(
                         && (it.first_offset..=it.last_offset).contains(&first)
                 });
             let holds_records = !header.is_control() && !is_aborted;
-            let fresh = shared.acquire(first..=last, holds_records, &session.member, until, left);
+            let fresh = shared.acquire(first..=last, holds_records, &session.member, until, &mut left);
             if !fresh.is_empty() {
-                left -= fresh.iter().map(|run| (run.last - run.first + 1) as usize).sum::<usize>();
                 records.extend_from_slice(batch.bytes());
                 acquired.extend(fresh);
             }
-            if left == 0 {
+            if left.is_used_up() {
                 break;
             }
         }
@@ -253,140 +284,144 @@ fn answer(
     acknowledged: Vec<Outcome>,
     found: Vec<Found>,
 ) -> Answer {
-    let lock = cluster.group_number(group, "share.record.lock.duration.ms");
-    let mut topics: Vec<fetched::ShareFetchableTopicResponse> = Vec::new();
-    let mut partition_of =
-        |topic: TopicId, index: i32, change: &mut dyn FnMut(&mut fetched::PartitionData)| {
-            let id = uuid_of(topic);
-            let at = topics.iter().position(|it| it.topic_id == id).unwrap_or_else(|| {
-                topics.push(fetched::ShareFetchableTopicResponse::default().with_topic_id(id));
-                topics.len() - 1
-            });
-            let partitions = &mut topics[at].partitions;
-            let at = partitions.iter().position(|it| it.partition_index == index).unwrap_or_else(|| {
-                let fresh = fetched::PartitionData::default().with_partition_index(index);
-                partitions.push(fresh.with_records(Some(Bytes::new())));
-                partitions.len() - 1
-            });
-            change(&mut partitions[at]);
-        };
+    let mut topics: Vec<(TopicId, Vec<SharedPartition>)> = Vec::new();
     for (topic, index, outcome) in acknowledged {
-        let code = outcome.err().map_or(0, ErrorCode::code);
-        partition_of(topic, index, &mut |partition| partition.acknowledge_error_code = code);
+        entry(&mut topics, topic, index).acknowledge_error = outcome.err();
     }
-    let mut leaders = Vec::new();
-    for found in found {
-        let leader = leader_of(cluster, found.topic, found.index, found.error);
-        leaders.extend(leader.map(|(id, _)| id));
-        partition_of(found.topic, found.index, &mut |partition| {
-            partition.error_code = found.error.map_or(0, ErrorCode::code);
-            partition.records = Some(found.records.clone());
-            partition.acquired_records = found
-                .acquired
-                .iter()
-                .map(|run| {
-                    fetched::AcquiredRecords::default()
-                        .with_first_offset(run.first)
-                        .with_last_offset(run.last)
-                        .with_delivery_count(run.count)
-                })
-                .collect();
-            if let Some((id, epoch)) = leader {
-                partition.current_leader.leader_id = id;
-                partition.current_leader.leader_epoch = epoch;
-            }
-        });
+    for Found { topic, index, error, records, acquired } in found {
+        let partition = entry(&mut topics, topic, index);
+        (partition.error, partition.records) = (error, records);
+        partition.leader = leader_of(cluster, topic, index, error);
+        partition.acquired = acquired
+            .into_iter()
+            .map(|Acquired { first, last, count }| AcquiredRecords {
+                first_offset: first,
+                last_offset: last,
+                delivery_count: count,
+            })
+            .collect();
     }
-    let endpoints = endpoints(cluster, leaders);
-    let endpoints = endpoints.into_iter().map(|(id, host, port)| {
-        fetched::NodeEndpoint::default().with_node_id(BrokerId(id)).with_host(text(host)).with_port(port)
+    let hints = topics.iter().flat_map(|(_, partitions)| partitions).filter_map(|partition| partition.leader);
+    let endpoints = endpoints(cluster, hints.collect());
+    let lock_timeout = cluster.lock_duration(group);
+    context.answer_with(|frame| {
+        ShareFetchResponse { lock_timeout, topics, endpoints, ..nothing() }.encode(frame)
+    })
+}
+
+/// The answer's entry for a partition.
+fn entry(
+    topics: &mut Vec<(TopicId, Vec<SharedPartition>)>,
+    topic: TopicId,
+    index: i32,
+) -> &mut SharedPartition {
+    let at = topics.iter().position(|(id, _)| *id == topic).unwrap_or_else(|| {
+        topics.push((topic, Vec::new()));
+        topics.len() - 1
     });
-    let endpoints = endpoints.collect();
-    let answer = ShareFetchResponse::default()
-        .with_acquisition_lock_timeout_ms(i32::try_from(lock).unwrap_or(i32::MAX))
-        .with_responses(topics)
-        .with_node_endpoints(endpoints);
-    context.answer(&answer)
+    let partitions = &mut topics[at].1;
+    let at = partitions.iter().position(|it| it.index == index).unwrap_or_else(|| {
+        let (error, acknowledge_error, leader) = (None, None, None);
+        let (records, acquired) = (Bytes::new(), Vec::new());
+        partitions.push(SharedPartition { index, error, acknowledge_error, leader, records, acquired });
+        partitions.len() - 1
+    });
+    &mut partitions[at]
+}
+
+fn nothing() -> ShareFetchResponse {
+    ShareFetchResponse {
+        throttle: Duration::ZERO,
+        error: None,
+        error_message: None,
+        lock_timeout: Duration::ZERO,
+        topics: Vec::new(),
+        endpoints: Vec::new(),
+    }
+}
+
+fn told(failure: Failure) -> (Option<ErrorCode>, Option<StrBytes>) {
+    (Some(failure.code), Some(text(failure.text)))
 }
 
 /// Who leads a partition, for a client that asked somebody else.
-fn leader_of(cluster: &Cluster, topic: TopicId, index: i32, error: Option<ErrorCode>) -> Option<(i32, i32)> {
+fn leader_of(cluster: &Cluster, topic: TopicId, index: i32, error: Option<ErrorCode>) -> Option<LeaderHint> {
     error.filter(|&code| code == ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
     let partition = cluster.topics.partition(cluster.topics.name_of(topic)?, index)?;
-    Some((partition.leader, partition.leader_epoch))
+    Some(LeaderHint {
+        leader: BrokerId(partition.leader),
+        epoch: LeaderEpoch::from_wire(partition.leader_epoch),
+    })
 }
 
 /// Where the nodes that were named listen.
-fn endpoints(cluster: &Cluster, mut named: Vec<i32>) -> Vec<(i32, String, i32)> {
+fn endpoints(cluster: &Cluster, hints: Vec<LeaderHint>) -> Vec<NodeEndpoint> {
+    let mut named: Vec<BrokerId> = hints.into_iter().map(|hint| hint.leader).collect();
     named.sort_unstable();
     named.dedup();
-    let nodes = named.into_iter().filter_map(|id| cluster.nodes.get(&id).map(|node| (id, node)));
-    nodes.map(|(id, node)| (id, node.host.clone(), i32::from(node.port))).collect()
+    let nodes = named.into_iter().filter_map(|id| cluster.nodes.get(&id.0).map(|node| (id, node)));
+    nodes
+        .map(|(id, node)| NodeEndpoint { id, host: text(node.host.clone()), port: node.port, rack: None })
+        .collect()
 }
 
 fn acknowledge_one(
     cluster: &mut Cluster,
     context: &Context,
     session: &SessionId,
-    topic: TopicId,
-    index: i32,
-    batches: &Batches,
+    (topic, index): (TopicId, i32),
+    batches: &[AcknowledgementBatch],
+    may_renew: bool,
 ) -> Result<(), ErrorCode> {
-    find(cluster, context, topic, index)?;
+    let leader_epoch = find(cluster, context, topic, index)?.leader_epoch;
+    let renews = |batch: &AcknowledgementBatch| batch.types.contains(&AcknowledgementBatch::RENEW);
+    if !may_renew && batches.iter().any(renews) {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    let until = context.now.instant + cluster.lock_duration(&session.group);
     let key: Key = (session.group.clone(), topic, index);
     let shared = cluster.shares.get_mut(&key).ok_or(ErrorCode::INVALID_RECORD_STATE)?;
-    shared.acknowledge(&session.member, batches)?;
+    shared.led_in(leader_epoch);
+    shared.acknowledge(&session.member, batches, until)?;
     cluster.shares.mark_freed();
     cluster.save_share(&key);
     Ok(())
 }
 
-pub(super) fn acknowledge(
-    cluster: &mut Cluster,
-    context: &Context,
-    request: ShareAcknowledgeRequest,
-) -> Answer {
-    let epoch = request.share_session_epoch;
-    let entered =
-        session_of(context, request.group_id.as_ref().map(|id| id.as_str()), request.member_id.as_deref())
-            .and_then(|session| {
-                cluster.shares.enter(&session, context.connection, epoch, false)?;
-                Ok(session)
-            });
-    let session = match entered {
-        Ok(session) => session,
-        Err(failure) => {
-            let refused = ShareAcknowledgeResponse::default().with_error_code(failure.code.code());
-            return context.answer(&refused.with_error_message(Some(text(failure.text))));
-        }
+pub(super) fn acknowledge(cluster: &mut Cluster, context: &Context, request: ReceivedRequest) -> Answer {
+    let request = match ShareAcknowledgeRequest::decode(&request) {
+        Ok(request) => request,
+        Err(error) => return super::malformed(context, &error),
     };
-    let mut topics = Vec::new();
-    for topic in &request.topics {
-        let id = TopicId(topic.topic_id.into_bytes());
-        let partitions = topic.partitions.iter().map(|partition| {
-            let index = partition.partition_index;
-            let batches = partition.acknowledgement_batches.iter();
-            let batches: Batches =
-                batches.map(|it| (it.first_offset..=it.last_offset, it.acknowledge_types.clone())).collect();
-            let error = acknowledge_one(cluster, context, &session, id, index, &batches).err();
-            let mut told = acknowledged::PartitionData::default()
-                .with_partition_index(index)
-                .with_error_code(error.map_or(0, ErrorCode::code));
-            if let Some((leader, epoch)) = leader_of(cluster, id, index, error) {
-                told.current_leader.leader_id = leader;
-                told.current_leader.leader_epoch = epoch;
+    let mut answer = ShareAcknowledgeResponse {
+        throttle: Duration::ZERO,
+        error: None,
+        error_message: None,
+        lock_timeout: None,
+        topics: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    match enter(cluster, context, &request.session, false) {
+        Ok(session) => {
+            let outcomes = acknowledge_all(cluster, context, &session, &request.topics, request.is_renewal);
+            let mut hints = Vec::new();
+            for (topic, index, outcome) in outcomes {
+                let error = outcome.err();
+                let leader = leader_of(cluster, topic, index, error);
+                hints.extend(leader);
+                let told = AcknowledgedPartition { index, error, leader };
+                match answer.topics.last_mut().filter(|(id, _)| *id == topic) {
+                    Some((_, partitions)) => partitions.push(told),
+                    None => answer.topics.push((topic, vec![told])),
+                }
             }
-            told
-        });
-        let partitions = partitions.collect();
-        topics.push(
-            acknowledged::ShareAcknowledgeTopicResponse::default()
-                .with_topic_id(topic.topic_id)
-                .with_partitions(partitions),
-        );
+            if request.session.epoch == FINAL {
+                cluster.close_share_session(&session);
+            }
+            answer.endpoints = endpoints(cluster, hints);
+            answer.lock_timeout = Some(cluster.lock_duration(&session.group));
+        }
+        Err(failure) => (answer.error, answer.error_message) = told(failure),
     }
-    if epoch == FINAL {
-        cluster.close_share_session(&session);
-    }
-    context.answer(&ShareAcknowledgeResponse::default().with_responses(topics))
+    context.answer_with(|frame| answer.encode(context.version, frame))
 }

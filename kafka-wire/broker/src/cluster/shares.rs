@@ -26,6 +26,11 @@ impl Cluster {
         self.group_setting(group, name).trim().parse().unwrap_or(0)
     }
 
+    /// For how long a share group's records are locked (`share.record.lock.duration.ms`).
+    pub(crate) fn lock_duration(&self, group: &str) -> Duration {
+        Duration::from_millis(self.group_number(group, "share.record.lock.duration.ms"))
+    }
+
     /// A time in milliseconds, where one is set for the group.
     pub(crate) fn group_duration(&self, group: &str, name: &str) -> Option<Duration> {
         let entries = self.configs.get(&ConfigOwner::Group(group.to_owned()))?;

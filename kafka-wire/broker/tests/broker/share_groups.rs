@@ -140,13 +140,14 @@ fn beat(it: &mut Harness, member: &str, epoch: i32) -> (i16, i32, Option<usize>)
 
 #[test]
 fn members_share_a_partition_record_by_record() {
-    let mut it = with_records(Options::default(), &["a", "b", "c", "d"]);
+    let mut it = with_records(Options::default(), &["a", "b", "c"]);
+    it.produce(9, 0, batch(&["d"], None, false));
     let (mut one, mut two) = (Session::new("one"), Session::new("two"));
-    let request = one.request(&mut it).with_max_records(3);
+    let request = one.request(&mut it).with_max_records(2);
     let told = it.call(1, request).responses[0].partitions[0].clone();
     one.epoch = 1;
     assert_eq!(told.acquired_records[0].last_offset, 2);
-    assert_eq!(values(&told.records).len(), 4, "whole batches");
+    assert_eq!(values(&told.records).len(), 3, "whole batches");
     assert_eq!(two.fetch(&mut it), [(3, 3, 1)]);
     assert_eq!(two.fetch(&mut it), []);
     assert_eq!(two.acknowledge(&mut it, 0, 0, &[ACCEPT]), Err(ErrorCode::INVALID_RECORD_STATE));

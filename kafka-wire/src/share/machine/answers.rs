@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::deliveries::Delivery;
-use super::super::ledger::{Acknowledgement, GAP, RELEASE};
+use super::super::ledger::{Acknowledgement, GAP, RETURN};
 use super::super::session::{Flight, FlightKind};
 use super::ShareMachine;
 use crate::engine::{Core, Token};
@@ -51,25 +51,23 @@ impl ShareMachine {
                 Ok(answer) => answer,
                 Err(error) => return self.session_failed(now, node, flight, error, core),
             };
-        let Flight { kind, acknowledged, sequence, .. } = flight;
-        if let (Some(session), FlightKind::Fetch(partitions)) = (self.sessions.get_mut(&node), kind) {
+        if let (Some(session), FlightKind::Fetch(partitions)) = (self.sessions.get_mut(&node), &flight.kind) {
             session.advance();
-            session.partitions = partitions;
+            session.partitions.clone_from(partitions);
             session.is_flowing = false;
         }
         self.counts.fetches += 1;
         core.learn_brokers(&answer.endpoints);
-        let of = |said: &Acknowledgement| {
-            let mut topics = answer.topics.iter().filter(|(id, _)| *id == said.topic_id);
-            let partition = topics.find_map(|(_, partitions)| {
-                partitions.iter().find(|partition| partition.index == said.partition.partition)
-            });
-            match partition {
-                None => Err(unanswered()),
-                Some(partition) => verdict(partition.acknowledge_error),
-            }
-        };
-        self.acknowledged(node, sequence, acknowledged, of);
+        self.settle(
+            now,
+            node,
+            flight,
+            |said| {
+                let partition = find(&answer.topics, said, |partition| partition.index);
+                partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.acknowledge_error))
+            },
+            core,
+        );
         self.deliveries.lock().set_lock_timeout(answer.lock_timeout);
         let locked_until = now + answer.lock_timeout;
         for (id, partitions) in answer.topics {
@@ -105,7 +103,7 @@ impl ShareMachine {
         if let Some(session) = self.sessions.get_mut(&node) {
             if !gaps.is_empty() {
                 let mut acknowledgement = Acknowledgement::new(node, topic_id, partition.clone());
-                let kind = if error.is_some() { RELEASE } else { GAP };
+                let kind = if error.is_some() { RETURN } else { GAP };
                 gaps.iter().for_each(|gap| acknowledgement.add((gap.first_offset, gap.last_offset), kind));
                 session.add(now, acknowledgement);
             }
@@ -138,10 +136,7 @@ impl ShareMachine {
         leader: Option<LeaderHint>,
         core: &mut Core,
     ) {
-        let news = leader.and_then(|hint| Some((hint.leader, hint.epoch?)));
-        if !news.is_some_and(|(leader, epoch)| core.learn_leader(partition, leader, epoch)) {
-            core.request_metadata(now);
-        }
+        learn_leader(now, partition, leader, core);
         let error =
             Error::broker(code, "fetch shared records").with_partition(partition.clone()).with_broker(node);
         tracing::debug!(%error, "no shared records");
@@ -177,15 +172,77 @@ impl ShareMachine {
         if let Some(timeout) = answer.lock_timeout {
             self.deliveries.lock().set_lock_timeout(timeout);
         }
-        let of = |said: &Acknowledgement| {
-            let mut topics = answer.topics.iter().filter(|(id, _)| *id == said.topic_id);
-            let partition = topics.find_map(|(_, partitions)| {
-                partitions.iter().find(|partition| partition.index == said.partition.partition)
-            });
-            partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.error))
-        };
-        self.acknowledged(node, flight.sequence, flight.acknowledged, of);
+        for (id, partitions) in &answer.topics {
+            let Some(topic) = core.cluster().topic_name(*id).map(Arc::clone) else { continue };
+            for partition in partitions.iter().filter(|partition| partition.error.is_some_and(is_moved)) {
+                let at = TopicPartition { topic: Arc::clone(&topic), partition: partition.index };
+                learn_leader(now, &at, partition.leader, core);
+            }
+        }
+        self.settle(
+            now,
+            node,
+            flight,
+            |said| {
+                let partition = find(&answer.topics, said, |partition| partition.index);
+                partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.error))
+            },
+            core,
+        );
         self.deliveries.wake();
+    }
+
+    /// Sorts out what has become of what was acknowledged: what the broker could not take now is told again, as
+    /// Java does, until it takes it, the lock ends, or `default.api.timeout.ms` is over.
+    fn settle(
+        &mut self,
+        now: Instant,
+        node: BrokerId,
+        flight: Flight,
+        verdict: impl Fn(&Acknowledgement) -> Result<()>,
+        core: &mut Core,
+    ) {
+        let Some(session) = self.sessions.get_mut(&node) else { return };
+        let deadline = now + core.config().default_api_timeout;
+        let mut settled = Vec::new();
+        let mut is_put_back = false;
+        for mut said in flight.acknowledged {
+            let result = verdict(&said);
+            let give_up_at = *said.give_up_at.get_or_insert(deadline);
+            let is_passing = result.as_ref().is_err_and(|error| error.code().is_some_and(is_passing));
+            if is_passing && now < give_up_at && self.closing.is_none() && session.may_put_back(&said) {
+                session.put_back(now, said);
+                is_put_back = true;
+            } else {
+                settled.push((said, result));
+            }
+        }
+        if is_put_back {
+            session.refusals = session.refusals.saturating_add(1);
+            session.retry_at = Some(now + core.retry_delay(session.refusals));
+            let (before, after) = ((node, flight.sequence), (node, session.sequence));
+            for commit in self.commits.iter_mut().filter(|commit| commit.waits_for.contains(&before)) {
+                commit.waits_for.insert(after);
+                session.is_commit_wanted = true;
+            }
+        } else {
+            session.refusals = 0;
+        }
+        self.acknowledged(node, flight.sequence, settled);
+    }
+
+    /// The broker has left the cluster: a request would wait for its return.
+    pub(super) fn lost(&mut self, now: Instant, node: BrokerId, core: &mut Core) {
+        let Some(session) = self.sessions.get_mut(&node) else { return };
+        if let Some(flight) = session.flight.take() {
+            core.cancel(flight.token);
+            let error =
+                Error::new(ErrorKind::Network, format!("hear of broker {node}: it has left the cluster"));
+            self.session_failed(now, node, flight, error, core);
+        } else if session.is_open() {
+            session.reset();
+            self.deliveries.lock().withdraw(|delivery| delivery.node == node);
+        }
     }
 
     /// The session is gone, or nobody knows: the locks are, too, and the next request opens another.
@@ -199,7 +256,7 @@ impl ShareMachine {
     ) {
         if error.kind() == ErrorKind::Unsupported && matches!(flight.kind, FlightKind::Acknowledge) {
             // A renewal that this broker cannot be told: it has not been sent.
-            return self.acknowledged(node, flight.sequence, flight.acknowledged, |_| Err(error.clone()));
+            return self.acknowledged(node, flight.sequence, all(flight.acknowledged, &error));
         }
         if let Some(session) = self.sessions.get_mut(&node) {
             session.reset();
@@ -208,7 +265,7 @@ impl ShareMachine {
         }
         tracing::debug!(%error, %node, "the share session ended");
         let mut deliveries = self.deliveries.lock();
-        deliveries.forget(|delivery| delivery.node == node);
+        deliveries.withdraw(|delivery| delivery.node == node);
         if !error.is_retriable() && error.kind() != ErrorKind::Protocol {
             deliveries.report(error.clone());
         }
@@ -217,7 +274,7 @@ impl ShareMachine {
             Some(_) => error,
             None => Error::new(error.kind(), "acknowledge records").with_cause(error).with_possibly_written(),
         };
-        self.acknowledged(node, flight.sequence, flight.acknowledged, |_| Err(fate.clone()));
+        self.acknowledged(node, flight.sequence, all(flight.acknowledged, &fate));
         core.request_metadata(now);
         self.deliveries.wake();
     }
@@ -228,6 +285,45 @@ fn check(error: Option<ErrorCode>, said: &Option<StrBytes>) -> Result<()> {
     let said = said.as_ref().filter(|said| !said.is_empty());
     let said = said.map_or_else(String::new, |said| format!(" (the broker says: {said})"));
     Err(Error::broker(code, format!("go on with the share session{said}")))
+}
+
+/// The same has become of all.
+pub(super) fn all(said: Vec<Acknowledgement>, error: &Error) -> Vec<(Acknowledgement, Result<()>)> {
+    said.into_iter().map(|said| (said, Err(error.clone()))).collect()
+}
+
+/// What an answer says of a partition.
+fn find<'a, T>(
+    topics: &'a [(TopicId, Vec<T>)],
+    said: &Acknowledgement,
+    index: impl Fn(&T) -> i32,
+) -> Option<&'a T> {
+    let mut topics = topics.iter().filter(|(id, _)| *id == said.topic_id);
+    topics.find_map(|(_, partitions)| partitions.iter().find(|it| index(it) == said.partition.partition))
+}
+
+/// The partition is led by somebody else, or is gone: its locks are, too.
+fn is_moved(code: ErrorCode) -> bool {
+    [
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::FENCED_LEADER_EPOCH,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode::UNKNOWN_TOPIC_ID,
+    ]
+    .contains(&code)
+}
+
+/// The lock still holds, and the broker may take the same later: where it writes down the group's state, for one,
+/// somebody else is taking over.
+fn is_passing(code: ErrorCode) -> bool {
+    code.is_retriable() && !is_moved(code)
+}
+
+fn learn_leader(now: Instant, partition: &TopicPartition, hint: Option<LeaderHint>, core: &mut Core) {
+    let news = hint.and_then(|hint| Some((hint.leader, hint.epoch?)));
+    if !news.is_some_and(|(leader, epoch)| core.learn_leader(partition, leader, epoch)) {
+        core.request_metadata(now);
+    }
 }
 
 fn verdict(error: Option<ErrorCode>) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::protocol::messages::share_acknowledge_response::{
-    PartitionData as Acknowledged, ShareAcknowledgeTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData as Acknowledged, ShareAcknowledgeTopicResponse,
 };
 use crate::protocol::messages::share_fetch_response::{
     AcquiredRecords, PartitionData, ShareFetchableTopicResponse,
@@ -44,6 +44,11 @@ struct World {
     /// Requests that the test has not answered, heartbeats aside.
     requests: VecDeque<(ConnectionId, ReceivedRequest)>,
     heartbeats: Vec<ShareGroupHeartbeatRequest>,
+    /// What the coordinator gives the member.
+    assigned: Vec<i32>,
+    /// How many partitions `t` has, all led by the broker 1.
+    partitions: i32,
+    metadata_requests: usize,
 }
 
 impl World {
@@ -54,6 +59,7 @@ impl World {
         let config = ShareConsumerConfig {
             client: ClientConfig::bootstrap("h:9001").unwrap(),
             group_id: Some("g".to_owned()),
+            max_poll_interval: 100 * SECOND,
             ..ShareConsumerConfig::default()
         };
         let deliveries = SharedDeliveries::default();
@@ -65,6 +71,9 @@ impl World {
             ledger: Ledger::new(AcknowledgementMode::Explicit),
             requests: VecDeque::new(),
             heartbeats: Vec::new(),
+            assigned: vec![0],
+            partitions: 2,
+            metadata_requests: 0,
         };
         world.command(Command::Subscribe(["t".into()].into()));
         world.command(Command::Want(None));
@@ -105,10 +114,13 @@ impl World {
         match request.api {
             ApiKey::ApiVersions => self.respond(connection, &request, &versions()),
             ApiKey::FindCoordinator => self.respond(connection, &request, &coordinator()),
-            ApiKey::Metadata => self.respond(connection, &request, &metadata()),
+            ApiKey::Metadata => {
+                self.metadata_requests += 1;
+                self.respond(connection, &request, &metadata(self.partitions));
+            }
             ApiKey::ShareGroupHeartbeat => {
                 let heartbeat: ShareGroupHeartbeatRequest = request.clone().decode().unwrap();
-                let answer = heartbeat_answer(heartbeat.member_epoch);
+                let answer = heartbeat_answer(heartbeat.member_epoch, &self.assigned);
                 self.heartbeats.push(heartbeat);
                 self.respond(connection, &request, &answer);
             }
@@ -198,25 +210,32 @@ fn coordinator() -> FindCoordinatorResponse {
     FindCoordinatorResponse::default().with_coordinators(vec![found])
 }
 
-fn metadata() -> MetadataResponse {
+fn metadata(partitions: i32) -> MetadataResponse {
     let host = StrBytes::from_static_str("h");
     let node = messages::BrokerId(1);
     let broker = MetadataResponseBroker::default().with_node_id(node).with_host(host).with_port(9001);
-    let partition = MetadataResponsePartition::default().with_leader_id(node).with_leader_epoch(1);
+    let partition = |index| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(node)
+            .with_leader_epoch(1)
+    };
     let topic = MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
         .with_topic_id(uuid::Uuid::from_bytes(ID))
-        .with_partitions(vec![partition]);
+        .with_partitions((0..partitions).map(partition).collect());
     MetadataResponse::default().with_topics(vec![topic]).with_brokers(vec![broker]).with_controller_id(node)
 }
 
-fn heartbeat_answer(epoch: i32) -> ShareGroupHeartbeatResponse {
-    let topic = TopicPartitions::default().with_topic_id(uuid::Uuid::from_bytes(ID)).with_partitions(vec![0]);
+fn heartbeat_answer(epoch: i32, assigned: &[i32]) -> ShareGroupHeartbeatResponse {
+    let topic = TopicPartitions::default()
+        .with_topic_id(uuid::Uuid::from_bytes(ID))
+        .with_partitions(assigned.to_vec());
     let assignment = Assignment::default().with_topic_partitions(vec![topic]);
     ShareGroupHeartbeatResponse::default()
         .with_member_epoch(if epoch < 0 { epoch } else { 1 })
         .with_heartbeat_interval_ms(5000)
-        .with_assignment((epoch == 0).then_some(assignment))
+        .with_assignment((epoch >= 0).then_some(assignment))
 }
 
 /// A batch of `count` records from `base` on.
@@ -461,4 +480,194 @@ fn a_waiting_application_is_woken_when_its_time_is_up() {
     world.command(Command::Want(Some(until)));
     world.pass(2 * SECOND);
     assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+/// Partitions that a fetch names, and those that it has forgotten.
+fn named(fetch: &messages::ShareFetchRequest) -> (Vec<i32>, Vec<i32>) {
+    let named = fetch.topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.partition_index);
+    let forgotten = fetch.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone());
+    (named.collect(), forgotten.collect())
+}
+
+#[test]
+fn who_does_not_poll_leaves_and_joins_again_with_the_next_poll() {
+    let mut world = World::with_records();
+    world.fetch(nothing());
+    world.pass(90 * SECOND);
+    world.command(Command::Want(None));
+    world.fetch(fetched(&set(5, 2), &[(5, 6, 1)]));
+    assert!(world.heartbeats.iter().all(|heartbeat| heartbeat.member_epoch >= 0));
+    world.pass(10 * SECOND);
+    assert_eq!(world.heartbeats.last().unwrap().member_epoch, -1);
+    // What it has not seen goes back at once, and it asks for no more.
+    let last = world.fetch(nothing());
+    assert_eq!(said_in(&last), [(5, 6, vec![2])]);
+    assert_eq!((named(&last), world.take()), ((vec![0], vec![0]), None));
+    // What it has seen is its own as long as the lock holds.
+    world.say(0, AcknowledgeType::Accept);
+    let answer = world.commit();
+    assert_eq!(world.acknowledge(acknowledged(None)).share_session_epoch, 4);
+    let results = answer.lock().unwrap().take().unwrap().unwrap();
+    assert_eq!((results.len(), results[0].count()), (1, 1), "of what was not seen nothing is told");
+    let heartbeats = world.heartbeats.len();
+    world.pass(60 * SECOND);
+    assert_eq!((world.heartbeats.len(), world.requests.len()), (heartbeats, 0), "it is silent");
+    assert!(world.deliveries.lock().polled(true), "the machine wants to know");
+    world.command(Command::Polled);
+    let join = world.heartbeats.last().unwrap();
+    assert_eq!((join.member_epoch, join.subscribed_topic_names.as_ref().unwrap().len()), (0, 1));
+    assert_eq!(join.member_id, world.heartbeats[0].member_id);
+    world.command(Command::Want(None));
+    let fetch = world.fetch(nothing());
+    assert_eq!((fetch.share_session_epoch, named(&fetch).0), (5, vec![0]));
+    world.pass(150 * SECOND);
+    assert!(world.heartbeats.last().unwrap().member_epoch > 0, "whoever waits in a poll is not stuck");
+}
+
+fn said_in(fetch: &messages::ShareFetchRequest) -> Vec<(i64, i64, Vec<i8>)> {
+    let partitions = fetch.topics.iter().flat_map(|topic| &topic.partitions);
+    let batches = partitions.flat_map(|partition| &partition.acknowledgement_batches);
+    batches.map(|b| (b.first_offset, b.last_offset, b.acknowledge_types.clone())).collect()
+}
+
+#[test]
+fn who_subscribes_to_nothing_leaves() {
+    let mut world = World::with_records();
+    world.fetch(fetched(&set(5, 2), &[(5, 6, 1)]));
+    world.command(Command::Subscribe(BTreeSet::new()));
+    assert_eq!(world.heartbeats.last().unwrap().member_epoch, -1);
+    let last = world.fetch(nothing());
+    assert_eq!((named(&last).1, said_in(&last)), (vec![0], vec![(5, 6, vec![2])]));
+    world.command(Command::Subscribe(["t".into()].into()));
+    assert_eq!(world.heartbeats.last().unwrap().member_epoch, 0);
+}
+
+#[test]
+fn what_a_broker_cannot_take_now_is_told_again() {
+    let mut world = World::with_records();
+    world.fetch(nothing());
+    world.say(0, AcknowledgeType::Accept);
+    let answer = world.commit();
+    for epoch in 2..5 {
+        let request = world.acknowledge(acknowledged(Some(ErrorCode::COORDINATOR_NOT_AVAILABLE)));
+        assert_eq!(request.share_session_epoch, epoch);
+        assert_eq!(said(&request.topics[0].partitions[0].acknowledgement_batches), [(0, 0, vec![1])]);
+        assert!(answer.lock().unwrap().is_none() && world.requests.is_empty(), "not at once");
+        world.pass(2 * SECOND);
+    }
+    world.acknowledge(acknowledged(None));
+    let results = answer.lock().unwrap().take().unwrap().unwrap();
+    assert_eq!((results.len(), results[0].offsets.clone()), (1, vec![0..=0]));
+    assert!(results[0].result.is_ok());
+}
+
+#[test]
+fn what_a_broker_never_takes_is_given_up() {
+    let mut world = World::with_records();
+    world.fetch(nothing());
+    world.deliveries.lock().want_results();
+    world.say(0, AcknowledgeType::Accept);
+    let said = world.ledger.take_said();
+    world.command(Command::Acknowledge(said));
+    let begin = world.now;
+    loop {
+        world.pass(SECOND);
+        if !world.requests.is_empty() {
+            world.acknowledge(acknowledged(Some(ErrorCode::COORDINATOR_NOT_AVAILABLE)));
+        }
+        let results = world.deliveries.lock().take_results();
+        if let Some(result) = results.front() {
+            let code = result.result.as_ref().unwrap_err().code();
+            assert_eq!(code, Some(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+            break;
+        }
+        assert!(world.now < begin + 70 * SECOND, "default.api.timeout.ms is over");
+    }
+    assert!(world.now >= begin + 60 * SECOND);
+}
+
+#[test]
+fn with_another_leader_what_waits_here_is_dropped_and_a_session_opened_there() {
+    let mut world = World::with_records();
+    world.fetch(fetched(&set(5, 2), &[(5, 6, 1)]));
+    world.say(0, AcknowledgeType::Accept);
+    let answer = world.commit();
+    let moved = Acknowledged::default()
+        .with_error_code(ErrorCode::NOT_LEADER_OR_FOLLOWER.code())
+        .with_current_leader(LeaderIdAndEpoch::default().with_leader_id(2).with_leader_epoch(2));
+    let topic = ShareAcknowledgeTopicResponse::default()
+        .with_topic_id(uuid::Uuid::from_bytes(ID))
+        .with_partitions(vec![moved]);
+    let endpoint =
+        NodeEndpoint::default().with_node_id(messages::BrokerId(2)).with_host("h2".into()).with_port(9002);
+    let old = world.requests[0].0;
+    world.acknowledge(
+        ShareAcknowledgeResponse::default().with_responses(vec![topic]).with_node_endpoints(vec![endpoint]),
+    );
+    let results = answer.lock().unwrap().take().unwrap().unwrap();
+    let code = results[0].result.as_ref().unwrap_err().code();
+    assert_eq!(code, Some(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+    assert_eq!(world.take(), None, "the new leader hands it out again");
+    world.command(Command::Want(None));
+    let mut seen = [(); 2].map(|()| {
+        let is_old = world.requests[0].0 == old;
+        let fetch = world.fetch(nothing());
+        (is_old, fetch.share_session_epoch, named(&fetch))
+    });
+    seen.sort();
+    assert_eq!(seen, [(false, 0, (vec![0], vec![])), (true, 3, (vec![], vec![0]))]);
+}
+
+#[test]
+fn what_is_said_of_a_partition_that_is_read_no_more_does_not_bring_it_back() {
+    let mut world = World::with_records();
+    world.assigned = vec![1];
+    world.fetch(nothing());
+    world.pass(5 * SECOND);
+    world.command(Command::Want(None));
+    assert_eq!(named(&world.fetch(nothing())), (vec![1], vec![0]));
+    world.say(0, AcknowledgeType::Accept);
+    let said = world.ledger.take_said();
+    world.command(Command::Acknowledge(said));
+    world.command(Command::Want(None));
+    // It still waits for records; the next one takes the word along.
+    world.fetch(nothing());
+    assert_eq!(named(&world.fetch(nothing())), (vec![0], vec![0]));
+}
+
+#[test]
+fn a_partition_that_the_coordinator_knew_first_is_asked_for_until_it_is_known() {
+    let mut world = World::with_records();
+    world.fetch(nothing());
+    let before = world.metadata_requests;
+    world.assigned = vec![7];
+    world.pass(7 * SECOND);
+    assert!(world.metadata_requests > before + 1);
+    assert_eq!(named(&world.fetch(nothing())), (vec![], vec![0]));
+    world.partitions = 8;
+    world.pass(2 * SECOND);
+    let asked = world.metadata_requests;
+    world.command(Command::Want(None));
+    assert_eq!(named(&world.fetch(nothing())), (vec![7], vec![]));
+    world.pass(20 * SECOND);
+    assert_eq!(world.metadata_requests, asked, "all is known");
+}
+
+#[test]
+fn a_session_that_the_broker_does_not_go_on_with_is_opened_anew() {
+    for code in [
+        ErrorCode::SHARE_SESSION_NOT_FOUND,
+        ErrorCode::INVALID_SHARE_SESSION_EPOCH,
+        ErrorCode::SHARE_SESSION_LIMIT_REACHED,
+    ] {
+        let mut world = World::with_records();
+        world.command(Command::Want(None));
+        world.fetch(ShareFetchResponse::default().with_error_code(code.code()));
+        assert!(world.requests.is_empty(), "not at once");
+        world.pass(2 * SECOND);
+        let fresh = world.fetch(fetched(&set(0, 5), &[(0, 4, 2)]));
+        assert_eq!((fresh.share_session_epoch, named(&fresh).0), (0, vec![0]), "{code:?}");
+        assert!(world.deliveries.lock().take_error().is_none(), "{code:?} is between client and broker");
+        assert_eq!(world.take(), Some(vec![0, 1, 2, 3, 4]));
+    }
 }
