@@ -63,6 +63,39 @@ fn every_mechanism_logs_in_and_a_wrong_password_does_not() {
 }
 
 #[test]
+fn a_token_is_believed_from_who_may_issue_it_and_no_other() {
+    let vectors = include_str!("../../kafka-wire/broker/src/sasl/jwt/vectors.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+    let sasl = SaslOptions {
+        oauth_jwks: Some(vectors["keys"].to_string()),
+        oauth_audience: Some("kafka".to_owned()),
+        ..SaslOptions::default()
+    };
+    let broker = broker(Options { tls: Some(tls()), sasl: Some(sasl), ..Options::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let describe = |name: &str| {
+        std::fs::write(&file, vectors["tokens"][name].as_str().unwrap()).unwrap();
+        let more = [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "OAUTHBEARER"),
+            ("sasl.oauthbearer.token.file", file.to_str().unwrap()),
+        ];
+        let admin = Admin::from_properties(&properties(&broker, &more)).unwrap();
+        block_on(admin.describe_cluster())
+    };
+    for name in ["rs256", "es256"] {
+        assert_eq!(describe(name).unwrap().brokers.len(), 1, "{name}");
+    }
+    for name in ["another_key", "another_audience", "expired", "not_yet"] {
+        let error = describe(name).unwrap_err();
+        assert!(error.kind() == ErrorKind::Authentication && error.is_fatal(), "{name}: {error}");
+    }
+    let error = describe("another_key").unwrap_err().to_string();
+    assert!(error.contains("invalid_token"), "{error}");
+}
+
+#[test]
 fn what_a_user_may_not_do_is_refused_by_name() {
     let sasl = SaslOptions::default().with_user("alice", "secret");
     let authorizer = Some(guarded("User:root"));

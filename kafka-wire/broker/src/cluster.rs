@@ -33,6 +33,7 @@ use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
 use crate::options::Options;
 use crate::quotas::Quotas;
+use crate::sasl::jwks::Jwks;
 use crate::sessions::FetchSessions;
 use crate::setting::ConfigOwner;
 use crate::shares::Shares;
@@ -148,6 +149,8 @@ pub struct Cluster {
     pub(crate) quotas: Quotas,
     pub(crate) users: Users,
     pub(crate) tokens: Tokens,
+    /// The public keys of who issues tokens of OAUTHBEARER.
+    jwks: Jwks,
     pub(crate) features: Features,
     /// Reassignments that are held, with the nodes that partitions are to have.
     pub(crate) reassignments: BTreeMap<(String, i32), Vec<i32>>,

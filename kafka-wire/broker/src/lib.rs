@@ -60,6 +60,7 @@ mod journal;
 mod listen;
 mod log;
 mod options;
+mod processor;
 mod producers;
 mod quotas;
 mod sasl;

@@ -104,9 +104,18 @@ pub struct SaslOptions {
     /// Users that are there from the start, with their passwords, for PLAIN and SCRAM. More SCRAM users can be
     /// added by `AlterUserScramCredentials`.
     pub users: Vec<(String, Secret)>,
-    /// The key that tokens of OAUTHBEARER are signed with (a JWT with `alg` HS256 or HS512). Without it only
-    /// unsecured tokens are believed (`alg` none), as by Kafka's `OAuthBearerUnsecuredValidatorCallbackHandler`.
+    /// The key that tokens of OAUTHBEARER are signed with (a JWT with `alg` HS256 or HS512). Without it and
+    /// [`oauth_jwks`](Self::oauth_jwks) only unsecured tokens are believed (`alg` none), as by Kafka's
+    /// `OAuthBearerUnsecuredValidatorCallbackHandler`.
     pub oauth_key: Option<Secret>,
+    /// The public keys of who issues tokens of OAUTHBEARER, as a JSON web key set: what is to be found at
+    /// `sasl.oauthbearer.jwks.endpoint.url`. Tokens that one of them signed are believed (`alg` RS256, RS384, RS512, ES256
+    /// or ES384), and have to say when they were issued (`iat`), as for Kafka's `BrokerJwtValidator`.
+    pub oauth_jwks: Option<String>,
+    /// Whom a token has to be for (`aud`; `sasl.oauthbearer.expected.audience`); anybody by default.
+    pub oauth_audience: Option<String>,
+    /// Who has to have issued a token (`iss`; `sasl.oauthbearer.expected.issuer`); anybody by default.
+    pub oauth_issuer: Option<String>,
     /// After how long a client has to authenticate again on the same connection (`connections.max.reauth.ms`,
     /// KIP-368); never by default, except when its token expires.
     pub session_lifetime: Option<Duration>,
@@ -115,7 +124,15 @@ pub struct SaslOptions {
 impl Default for SaslOptions {
     fn default() -> Self {
         let mechanisms = Mechanism::ALL.to_vec();
-        Self { mechanisms, users: Vec::new(), oauth_key: None, session_lifetime: None }
+        Self {
+            mechanisms,
+            users: Vec::new(),
+            oauth_key: None,
+            oauth_jwks: None,
+            oauth_audience: None,
+            oauth_issuer: None,
+            session_lifetime: None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How clients prove who they are: the server's side of PLAIN, SCRAM and OAUTHBEARER, message by message.
 
+pub(crate) mod jwks;
 mod jwt;
 mod scram;
 
@@ -7,15 +8,22 @@ use bytes::Bytes;
 use kafka_wire::config::Secret;
 use kafka_wire::security::{Mechanism, ScramHash};
 
+use self::jwks::Jwks;
 use self::scram::Scram;
 use crate::options::SaslOptions;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
+/// What a client is told whose token is not believed, whatever is wrong with it: once as a challenge, and then as the
+/// reason why it is refused.
+const INVALID_TOKEN: &str = r#"{"status":"invalid_token"}"#;
+
 /// What a broker knows about those who may come.
 #[derive(Clone, Copy)]
 pub(crate) struct Directory<'a> {
     pub(crate) options: &'a SaslOptions,
+    /// The public keys of who issues tokens.
+    pub(crate) jwks: &'a Jwks,
     pub(crate) users: &'a Users,
     pub(crate) tokens: &'a Tokens,
     /// The key of delegation tokens.
@@ -105,20 +113,20 @@ fn plain(directory: Directory<'_>, message: &[u8]) -> Step {
 
 fn oauth_bearer(directory: Directory<'_>, message: &[u8], is_refused: &mut bool) -> Step {
     if std::mem::replace(is_refused, true) {
-        return Step::Refused("Authentication failed during authentication due to invalid credentials with SASL mechanism OAUTHBEARER".to_owned());
+        return Step::Refused(INVALID_TOKEN.to_owned());
     }
     let token = std::str::from_utf8(message).ok().and_then(|text| {
         let fields = text.strip_prefix("n,")?.split('\x01');
         fields.skip(1).find_map(|field| field.strip_prefix("auth=Bearer "))
     });
-    let key = directory.options.oauth_key.as_ref();
-    match token.and_then(|token| jwt::validate(token, key, directory.now_unix_ms)) {
+    let Directory { options, jwks, now_unix_ms, .. } = directory;
+    match token.and_then(|token| jwt::validate(token, options, jwks, now_unix_ms)) {
         Some(claims) => {
             *is_refused = false;
             let expires_unix_ms = Some(claims.expires_unix_ms);
             Step::Done(Bytes::new(), Authenticated { expires_unix_ms, ..user(&claims.subject) })
         }
-        None => Step::Challenge(Bytes::from_static(br#"{"status":"invalid_token"}"#)),
+        None => Step::Challenge(Bytes::from_static(INVALID_TOKEN.as_bytes())),
     }
 }
 

@@ -110,6 +110,7 @@ impl Cluster {
             self.session(context).and_then(|session| session.exchange.take()).ok_or_else(illegal)?;
         let directory = Directory {
             options: self.options.sasl.as_ref().ok_or_else(illegal)?,
+            jwks: &self.jwks,
             users: &self.users,
             tokens: &self.tokens,
             identity: self.identity(),

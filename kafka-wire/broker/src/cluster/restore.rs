@@ -16,6 +16,7 @@ use crate::groups::Groups;
 use crate::journal::{Entry, Journal};
 use crate::options::Options;
 use crate::quotas::Quotas;
+use crate::sasl::jwks::Jwks;
 use crate::sessions::FetchSessions;
 use crate::setting::Setting;
 use crate::shares::Shares;
@@ -34,7 +35,7 @@ impl Cluster {
     /// left off, under the identity that it got first.
     ///
     /// # Errors
-    /// When the folder cannot be read or written, or a topic of the options is not possible.
+    /// When the folder cannot be read or written, or a topic or a key of the options is not possible.
     pub fn new(now: Now, options: Options, seed: u64) -> io::Result<Self> {
         let folder = options.data.clone();
         let (lock, entries) = match &folder {
@@ -44,8 +45,10 @@ impl Cluster {
             }
             None => (None, Vec::new()),
         };
+        let jwks = options.sasl.as_ref().and_then(|sasl| sasl.oauth_jwks.as_deref());
+        let jwks = jwks.map(Jwks::parse).transpose()?.unwrap_or_default();
         let mut cluster = Self::empty(now, options, seed);
-        cluster.lock = lock;
+        (cluster.lock, cluster.jwks) = (lock, jwks);
         for entry in entries {
             cluster.apply(now, entry)?;
         }
@@ -93,6 +96,7 @@ impl Cluster {
             quotas: Quotas::default(),
             users: Users::default(),
             tokens: Tokens::default(),
+            jwks: Jwks::default(),
             features: Features::new(options.transaction_version),
             reassignments: BTreeMap::new(),
             holds_reassignments: false,

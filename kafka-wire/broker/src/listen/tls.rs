@@ -13,10 +13,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificate::principal_of;
 use crate::options::TlsOptions;
+use crate::processor;
 
 /// Makes what accepts TLS connections.
 pub(super) fn acceptor(options: &TlsOptions) -> io::Result<TlsAcceptor> {
-    check_processor()?;
+    processor::check("TLS", "listen without TLS")?;
     let bad = |what: &str, cause: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("the broker's TLS {what}: {cause}"))
     };
@@ -44,26 +45,6 @@ pub(super) fn acceptor(options: &TlsOptions) -> io::Result<TlsAcceptor> {
     };
     let config = builder.with_single_cert(chain, key).map_err(|cause| bad("certificate", &cause))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// graviola asserts these features of the processor; an error is better than a panic.
-fn check_processor() -> io::Result<()> {
-    #[cfg(target_arch = "x86_64")]
-    let has_all = std::is_x86_feature_detected!("aes")
-        && std::is_x86_feature_detected!("pclmulqdq")
-        && std::is_x86_feature_detected!("bmi1")
-        && std::is_x86_feature_detected!("bmi2")
-        && std::is_x86_feature_detected!("adx")
-        && std::is_x86_feature_detected!("avx2");
-    #[cfg(not(target_arch = "x86_64"))]
-    let has_all = true;
-    if has_all {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "TLS needs a processor with AES, PCLMULQDQ, BMI2, ADX and AVX2; listen without TLS",
-    ))
 }
 
 /// Who is at the other end, if it showed a certificate.

@@ -9,6 +9,7 @@ const NOW: i64 = 1_000_000;
 
 struct Realm {
     options: SaslOptions,
+    jwks: Jwks,
     users: Users,
     tokens: Tokens,
 }
@@ -28,12 +29,12 @@ impl Realm {
             expires_unix_ms: NOW + 1,
             ends_unix_ms: NOW + 1,
         });
-        Self { options, users, tokens }
+        Self { options, jwks: Jwks::default(), users, tokens }
     }
 
     fn directory(&self) -> Directory<'_> {
-        let Self { options, users, tokens } = self;
-        Directory { options, users, tokens, identity: 7, now_unix_ms: NOW }
+        let Self { options, jwks, users, tokens } = self;
+        Directory { options, jwks, users, tokens, identity: 7, now_unix_ms: NOW }
     }
 
     /// Lets our own client talk to it; how it ends for the server, and whether the client is content.
@@ -119,6 +120,52 @@ fn web_tokens_are_believed_unsecured_or_with_the_key_that_is_set() {
     assert_eq!(ask(&realm, &jwt(hs256, live, Some(b"key"))), carol);
     assert_eq!(ask(&realm, &jwt(hs256, live, Some(b"another key"))), None);
     assert_eq!(ask(&realm, &jwt(none, live, None)), None, "unsecured");
+}
+
+/// Keys and tokens that another program made: valid from second 900 on, issued by `https://issuer.test` for `kafka`.
+#[test]
+fn web_tokens_are_believed_when_one_of_the_known_keys_signed_them() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("jwt/vectors.json")).unwrap();
+    let mut realm = Realm::new();
+    let believed = |realm: &Realm| -> Vec<&str> {
+        let tokens = vectors["tokens"].as_object().unwrap().iter();
+        let is_believed = |token: &str| {
+            realm.principal(Client::oauth_bearer(&Secret::from(token), &[])).as_deref() == Some("User:carol")
+        };
+        tokens
+            .filter(|(_, token)| is_believed(token.as_str().unwrap()))
+            .map(|(name, _)| name.as_str())
+            .collect()
+    };
+    assert_eq!(believed(&realm), [""; 0], "no key is known");
+    realm.jwks = Jwks::parse(&vectors["keys"].to_string()).unwrap();
+    let good = ["es256", "es384", "rs256", "rs512", "several_audiences"];
+    let with = |more: &[&'static str]| {
+        let mut all = [&good[..], more].concat();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(believed(&realm), with(&["another_audience", "another_issuer", "no_audience"]));
+    realm.options.oauth_audience = Some("kafka".to_owned());
+    assert_eq!(believed(&realm), with(&["another_issuer"]));
+    realm.options.oauth_issuer = Some("https://issuer.test".to_owned());
+    assert_eq!(believed(&realm), with(&[]));
+
+    let token = vectors["tokens"]["es256"].as_str().unwrap();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let (header, _) = signed.split_once('.').unwrap();
+    let forged = BASE64_URL
+        .encode(r#"{"sub":"carol","iss":"https://issuer.test","aud":"kafka","iat":900,"exp":9999999999}"#);
+    let none = BASE64_URL.encode(r#"{"alg":"none"}"#);
+    for token in [
+        format!("{header}.{forged}.{signature}"),
+        format!("{none}.{forged}."),
+        format!("{signed}."),
+        format!("{signed}.{}", &signature[..40]),
+        format!("{signed}.{}", BASE64_URL.encode([0; 64])),
+    ] {
+        assert_eq!(realm.principal(Client::oauth_bearer(&Secret::from(&*token), &[])), None, "{token}");
+    }
 }
 
 #[test]
