@@ -2,7 +2,7 @@
 //!
 //! [`EmbeddedBroker::start`] runs a cluster of one or several nodes on a thread of its own and answers any
 //! Kafka client over TCP. [`Cluster`] is the same without sockets, clock or threads: a value that is handed
-//! requests and the time, for simulations.
+//! requests and the time, for simulations. [`testing`] shows how to test your own code with it, fault by fault.
 //!
 //! A producer whose answer gets lost: it asks again, and the record is there once.
 //!
@@ -67,6 +67,7 @@ mod sasl;
 mod sessions;
 mod setting;
 mod shares;
+pub mod testing;
 mod tokens;
 mod topic_config;
 mod topics;

@@ -7,6 +7,15 @@ use std::time::Duration;
 
 use kafka_wire::ErrorCode;
 use kafka_wire::ProducerIdentity;
+use kafka_wire::protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_wire::protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use kafka_wire::protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use kafka_wire::protocol::messages::*;
 use tempfile::TempDir;
 use tidewater_broker::{Cluster, Options};
@@ -134,4 +143,51 @@ fn the_journal_stays_small() {
     assert!(bytes < 17 << 20, "{bytes} bytes");
     let _left = kill_and_restart(&mut it, folder.path());
     assert_eq!(committed_offset(&mut it, true), (1_999, 0));
+}
+
+#[test]
+fn offsets_of_groups_survive_and_what_was_deleted_stays_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut it = persistent(folder.path(), Duration::ZERO);
+    for value in ["a", "b"] {
+        it.produce(9, 0, batch(&[value], None, false));
+    }
+    for group in ["kept", "deleted"] {
+        let partitions = [(0, 7), (1, 9)].map(|(index, offset)| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(index)
+                .with_committed_offset(offset)
+                .with_committed_metadata(Some(text("from before")))
+        });
+        let topic =
+            OffsetCommitRequestTopic::default().with_name(topic_name()).with_partitions(partitions.into());
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        assert_eq!(it.call(8, request).topics[0].partitions[1].error_code, 0);
+    }
+    let partition = OffsetDeleteRequestPartition::default().with_partition_index(1);
+    let topic = OffsetDeleteRequestTopic::default().with_name(topic_name()).with_partitions(vec![partition]);
+    let request =
+        OffsetDeleteRequest::default().with_group_id(GroupId(text("kept"))).with_topics(vec![topic]);
+    assert_eq!(it.call(0, request).topics[0].partitions[0].error_code, 0);
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("deleted"))]);
+    assert_eq!(it.call(2, request).results[0].error_code, 0);
+    it.cluster.delete_records(it.now, TOPIC, 0, 1);
+
+    let _left = kill_and_restart(&mut it, folder.path());
+    let listed = it.call(5, ListGroupsRequest::default()).groups;
+    assert_eq!(listed.iter().map(|it| it.group_id.as_str()).collect::<Vec<_>>(), ["kept"]);
+    let topic = OffsetFetchRequestTopics::default().with_name(topic_name());
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(text("kept")))
+        .with_topics(Some(vec![topic.with_partition_indexes(vec![0, 1])]));
+    let answer = it.call(8, OffsetFetchRequest::default().with_groups(vec![group])).groups.remove(0);
+    let known = answer.topics[0].partitions.iter().map(|it| {
+        (it.committed_offset, it.metadata.as_ref().map(|metadata| metadata.to_string()).unwrap_or_default())
+    });
+    assert_eq!(known.collect::<Vec<_>>(), [(7, "from before".to_owned()), (-1, String::new())]);
+    let fetched = it.fetch(0, 1, false);
+    assert_eq!((fetched.log_start_offset, values(&fetched.records)), (1, vec!["b".to_owned()]));
 }
