@@ -10,6 +10,7 @@ mod offset_reset;
 mod parse;
 mod producer;
 mod properties;
+mod resolver;
 mod sasl;
 mod security;
 mod share;
@@ -24,6 +25,7 @@ pub use producer::{PartitionerClass, ProducerConfig};
 pub use properties::Properties;
 #[cfg_attr(not(feature = "tls"), allow(unused_imports, reason = "key files are read for TLS"))]
 pub(crate) use properties::warn_if_others_can_read;
+pub use resolver::HostResolver;
 pub use sasl::{ClientCredentials, Sasl, TokenProvider, TokenSource};
 pub use security::{ClientIdentity, Security, Store, TlsConfig, TlsVersions, TrustedRoots};
 pub use share::{AcknowledgementMode, AcquireMode, ShareConsumerConfig};
@@ -81,6 +83,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// `client.rack`: where this client is, so that it may fetch from a replica close by (KIP-392).
     pub client_rack: Option<String>,
+    /// Finds brokers' addresses; no property says so. Default: the system's resolver, all addresses of a name in turn.
+    pub host_resolver: Option<HostResolver>,
     /// `security.protocol`, `ssl.*` and `sasl.*`. Default: plaintext.
     pub security: Security,
     /// `request.timeout.ms`: how long an answer may take before the connection is given up. Default 30 s.
@@ -126,6 +130,7 @@ impl Default for ClientConfig {
             bootstrap_servers: Vec::new(),
             client_id: "tidewater".to_owned(),
             client_rack: None,
+            host_resolver: None,
             security: Security::default(),
             request_timeout: Duration::from_secs(30),
             default_api_timeout: Duration::from_secs(60),
@@ -191,6 +196,7 @@ impl ClientConfig {
             bootstrap_servers: reader.bootstrap_servers()?,
             client_id: reader.text("client.id").unwrap_or(&default.client_id).to_owned(),
             client_rack: reader.text("client.rack").filter(|rack| !rack.is_empty()).map(str::to_owned),
+            host_resolver: default.host_resolver,
             security: Security::read(reader)?,
             request_timeout: reader.millis("request.timeout.ms", default.request_timeout, 1)?,
             default_api_timeout: reader.millis("default.api.timeout.ms", default.default_api_timeout, 1)?,

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::config::{HostPort, Security, SocketBuffers};
+use crate::config::{HostPort, HostResolver, Security, SocketBuffers};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long one address is tried before the next is tried too (RFC 8305, "happy eyeballs").
@@ -24,6 +24,7 @@ const ADDRESSES_MAX: usize = 16;
 #[derive(Clone)]
 pub(super) struct Dialer {
     buffers: SocketBuffers,
+    resolver: Option<HostResolver>,
     #[cfg(feature = "tls")]
     tls: Option<std::sync::Arc<super::tls::Tls>>,
 }
@@ -33,12 +34,14 @@ impl Dialer {
         match &security.tls {
             None => Ok(Self {
                 buffers,
+                resolver: None,
                 #[cfg(feature = "tls")]
                 tls: None,
             }),
             #[cfg(feature = "tls")]
             Some(config) => {
-                Ok(Self { buffers, tls: Some(std::sync::Arc::new(super::tls::Tls::new(config)?)) })
+                let tls = Some(std::sync::Arc::new(super::tls::Tls::new(config)?));
+                Ok(Self { buffers, resolver: None, tls })
             }
             #[cfg(not(feature = "tls"))]
             Some(_) => Err(Error::new(
@@ -46,6 +49,11 @@ impl Dialer {
                 "security.protocol with SSL: this build is without the feature `tls`",
             )),
         }
+    }
+
+    /// Asks `resolver` for addresses, where there is one.
+    pub(super) fn with_resolver(self, resolver: Option<HostResolver>) -> Self {
+        Self { resolver, ..self }
     }
 
     /// What it means that a connection broke while it was to `attempted`.
@@ -61,7 +69,7 @@ impl Dialer {
     pub(super) async fn dial(self, address: HostPort, timeout: Duration) -> Result<Stream> {
         let deadline = Instant::now() + timeout;
         let late = |what: &str| late(what, timeout);
-        let resolve = async { timeout_at(deadline, resolve(&address)).await };
+        let resolve = async { timeout_at(deadline, self.resolve(&address)).await };
         let addresses = resolve.await.map_err(|_| late("resolving the name"))??;
         let connect = timeout_at(deadline, first_to_connect(addresses, self.buffers));
         let tcp = connect.await.map_err(|_| late("connecting"))?.map_err(|cause| {
@@ -81,26 +89,35 @@ impl Dialer {
         }
         Ok(Stream::Plain(tcp))
     }
+
+    async fn resolve(&self, broker: &HostPort) -> Result<Vec<SocketAddr>> {
+        let found = match (&self.resolver, broker.host.parse::<IpAddr>()) {
+            (Some(resolver), _) => {
+                let (resolver, broker) = (resolver.clone(), broker.clone());
+                let asked = tokio::task::spawn_blocking(move || resolver.resolve(&broker)).await;
+                asked.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            }
+            (None, Ok(ip)) => Ok(vec![SocketAddr::new(ip, broker.port)]),
+            (None, Err(_)) => {
+                lookup_host((broker.host.as_str(), broker.port)).await.map(|found| found.collect())
+            }
+        };
+        let found = found.and_then(|mut addresses| {
+            addresses.truncate(ADDRESSES_MAX);
+            if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
+        });
+        found.map_err(|cause| {
+            Error::new(ErrorKind::Network, format!("resolve host name {:?}", broker.host))
+                .with_cause(cause)
+                .with_hint("check bootstrap.servers, and the brokers' advertised.listeners")
+        })
+    }
 }
 
 /// Something of the set-up of a connection did not end in time.
 pub(super) fn late(what: &str, timeout: Duration) -> Error {
     let text = format!("{what} took longer than {} ms", timeout.as_millis());
     Error::new(ErrorKind::Timeout, text).with_hint("socket.connection.setup.timeout.ms allows more")
-}
-
-async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>> {
-    if let Ok(ip) = address.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, address.port)]);
-    }
-    let failed = || {
-        Error::new(ErrorKind::Network, format!("resolve host name {:?}", address.host))
-            .with_hint("check bootstrap.servers, and the brokers' advertised.listeners")
-    };
-    let found = lookup_host((address.host.as_str(), address.port)).await;
-    let addresses: Vec<SocketAddr> =
-        found.map_err(|cause| failed().with_cause(cause))?.take(ADDRESSES_MAX).collect();
-    if addresses.is_empty() { Err(failed()) } else { Ok(addresses) }
 }
 
 /// Tries the addresses in turn, the next when one has failed or takes long, and keeps the first success.

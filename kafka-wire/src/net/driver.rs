@@ -70,6 +70,7 @@ where
 {
     let start = |cause: io::Error| Error::new(ErrorKind::Network, "start the I/O thread").with_cause(cause);
     let dialer = Dialer::new(&config.security, config.socket_buffers)?;
+    let dialer = dialer.with_resolver(config.host_resolver.clone());
     let logins = Logins::new(&config.security)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(start)?;
