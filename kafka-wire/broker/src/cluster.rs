@@ -96,6 +96,8 @@ pub enum Output {
 pub(crate) struct Node {
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// `broker.rack`.
+    pub(crate) rack: Option<String>,
     pub(crate) is_up: bool,
     /// Whether it hangs: connections stay, and nothing is answered.
     pub(crate) is_paused: bool,
@@ -195,6 +197,13 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.host = host.into();
             node.port = port;
+        }
+    }
+
+    /// Where a node is (`broker.rack`), as clients are told; nowhere in particular by default.
+    pub fn set_rack(&mut self, node: i32, rack: impl Into<String>) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.rack = Some(rack.into());
         }
     }
 

@@ -79,6 +79,7 @@ fn brokers(cluster: &Cluster) -> Vec<MetadataResponseBroker> {
                 .with_node_id(BrokerId(id))
                 .with_host(text(&*node.host))
                 .with_port(i32::from(node.port))
+                .with_rack(node.rack.clone().map(text))
         })
         .collect()
 }
@@ -201,7 +202,8 @@ pub(super) fn describe_cluster(
         let broker = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(id))
             .with_host(text(&*node.host))
-            .with_port(i32::from(node.port));
+            .with_port(i32::from(node.port))
+            .with_rack(node.rack.clone().map(text));
         // Version 1 has no such field.
         if with_fenced { broker.with_is_fenced(!node.is_up) } else { broker }
     });

@@ -122,7 +122,8 @@ fn hint(
             NodeEndpoint::default()
                 .with_node_id(BrokerId(partition.leader))
                 .with_host(text(&*node.host))
-                .with_port(i32::from(node.port)),
+                .with_port(i32::from(node.port))
+                .with_rack(node.rack.clone().map(text)),
         );
     }
 }

@@ -77,6 +77,7 @@ impl Cluster {
         let node = Node {
             host: "127.0.0.1".to_owned(),
             port: 0,
+            rack: None,
             is_up: true,
             is_paused: false,
             is_registered: true,

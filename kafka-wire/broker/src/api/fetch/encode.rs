@@ -162,7 +162,11 @@ impl Writer {
             nodes.put_i32(*id);
             put_compact_string(&mut nodes, &node.host);
             nodes.put_i32(i32::from(node.port));
-            nodes.put_slice(&[0, 0]); // no rack, no tagged fields
+            match &node.rack {
+                Some(rack) => put_compact_string(&mut nodes, rack),
+                None => nodes.put_u8(0),
+            }
+            nodes.put_u8(0); // no tagged fields
         }
         let buffer = self.put();
         buffer.put_slice(&[1, 0]); // one tagged field: 0
