@@ -68,7 +68,7 @@ async fn the_closest_replica_is_read(cluster: &Arc<Cluster>) {
         .find(|broker| broker.id == BrokerId(near as i32))
         .and_then(|broker| broker.rack.clone());
     let mut config = consumer_config(cluster, NAME);
-    config.client_rack = Some(rack.expect("a rack").to_string());
+    config.client.client_rack = Some(rack.expect("a rack").to_string());
     config.client.request_timeout = Duration::from_secs(5);
     let mut consumer = Consumer::new(config).expect("a consumer");
     consumer.assign([(TopicPartition::new(NAME, 0), Position::Beginning)]).expect("assign");

@@ -15,10 +15,6 @@ pub struct ConsumerConfig {
     pub group_id: Option<String>,
     /// How this consumer is a member of that group, when it subscribes.
     pub group: GroupConfig,
-    /// `client.rack`: where this client is, as brokers name it by `broker.rack`; brokers with a
-    /// `replica.selector.class` then send it to a replica in its rack (KIP-392). Default: none, which reads
-    /// from leaders.
-    pub client_rack: Option<String>,
     /// `auto.offset.reset`. Default latest.
     pub auto_offset_reset: OffsetReset,
     /// `isolation.level`. Default `read_committed`, unlike Java: what an aborted transaction wrote was never
@@ -57,7 +53,6 @@ impl Default for ConsumerConfig {
             client: ClientConfig::default(),
             group_id: None,
             group: GroupConfig::default(),
-            client_rack: None,
             auto_offset_reset: OffsetReset::Latest,
             isolation: Isolation::ReadCommitted,
             enable_auto_commit: false,
@@ -89,7 +84,6 @@ impl ConsumerConfig {
             client: ClientConfig::read(&reader)?,
             group_id: reader.text("group.id").filter(|id| !id.is_empty()).map(str::to_owned),
             group: GroupConfig::read(&reader)?,
-            client_rack: reader.text("client.rack").filter(|rack| !rack.is_empty()).map(str::to_owned),
             auto_offset_reset: OffsetReset::read(&reader)?,
             isolation: reader.choice(
                 "isolation.level",

@@ -73,7 +73,7 @@ struct Delivery {
 
 impl Fetcher {
     pub(super) fn new(config: Arc<ConsumerConfig>, buffers: SharedBuffers) -> Self {
-        let rack = config.client_rack.as_deref().unwrap_or_default().into();
+        let rack = config.client.client_rack.as_deref().unwrap_or_default().into();
         Self { config, rack, buffers, loops: BTreeMap::new(), calls: HashMap::new(), closing: None }
     }
 

@@ -6,7 +6,7 @@ const FAR: i64 = 1 << 40;
 
 /// Partition 0 is led by node 1, and node 2 is in the client's rack; it has everything up to `reached`.
 fn world(rack: Option<&str>, reached: i64) -> World {
-    let mut world = World::new(|config| config.client_rack = rack.map(str::to_owned));
+    let mut world = World::new(|config| config.client.client_rack = rack.map(str::to_owned));
     world.parts[0].follower = Some((2, reached));
     world.append(0, 3);
     world.assign(0, Position::Beginning);

@@ -98,7 +98,7 @@ proptest! {
         let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
         let mut world = World::new(|config| {
             config.isolation = isolation;
-            config.client_rack = has_rack.then(|| "r".to_owned());
+            config.client.client_rack = has_rack.then(|| "r".to_owned());
         });
         world.keeps_sessions = keeps_sessions && fetch_version >= 7;
         world.fetch_version = fetch_version;
