@@ -140,7 +140,10 @@ impl Accumulator {
         }
         let size = record.size_max();
         self.check_size(record, size)?;
-        let Some(lane) = self.choose_lane(record, size)? else {
+        // A partition's records keep the order in which they came, also those that came before the topic was known.
+        let is_turn = self.waiters.is_turn_for(record.topic, ticket);
+        let lane = if is_turn { self.choose_lane(record, size)? } else { None };
+        let Some(lane) = lane else {
             let reason = WaitReason::Topic(record.topic.into());
             return Ok(Append { outcome: Err(reason), seal: None, wake: self.topics.has_unwatched() });
         };

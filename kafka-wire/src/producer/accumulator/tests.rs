@@ -167,6 +167,22 @@ fn memory_is_bounded_and_waiters_are_served_in_order() {
     assert!(rig.accumulator.pool.used() <= 60_000);
 }
 
+/// Else the first records of a topic would come behind those that were sent just after its metadata came.
+#[test]
+fn who_came_before_the_topic_was_known_goes_first() {
+    let mut rig = Rig::new(config());
+    let append = |rig: &mut Rig, ticket| {
+        let (record, moment) = (Record::to("new").partition(0).value("v"), rig.moment);
+        rig.accumulator.append(&record, ticket, || moment).unwrap().outcome
+    };
+    let (reason, deadline) = (append(&mut rig, None).unwrap_err(), rig.moment.now + Duration::from_secs(60));
+    let first = rig.accumulator.waiters.wait(None, reason.clone(), deadline, Waker::noop());
+    rig.accumulator.update_topic("new", Ok(shape(&[Some(1)], &[])));
+    assert_eq!(append(&mut rig, None).unwrap_err(), reason, "a newcomer does not push in");
+    assert!(rig.append(0, 1).is_ok(), "other topics are not concerned");
+    assert!(append(&mut rig, Some(first)).is_ok() && append(&mut rig, None).is_ok());
+}
+
 #[test]
 fn a_waiter_that_nobody_polls_any_more_is_passed_over_after_its_time() {
     let mut rig = Rig::new(AccumulatorConfig { buffer_memory: 20_000, batch_size: 20_000, ..config() });
