@@ -234,19 +234,22 @@ impl ConsumerMember {
         if let Some(id) = answer.member_id.filter(|id| !id.is_empty()) {
             self.caller.member_id = Arc::from(id.as_str());
         }
+        let has_joined = !self.is_joined();
         self.caller.epoch = answer.member_epoch.max(0);
         let interval = Duration::from_millis(answer.heartbeat_interval_ms.try_into().unwrap_or(0));
         self.heartbeat.interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         self.heartbeat.next = now + self.heartbeat.interval;
         if let Some(assignment) = answer.assignment {
             let topics = assignment.topic_partitions.into_iter();
-            self.target = topics
+            let target: BTreeSet<Slot> = topics
                 .flat_map(|topic| {
                     let id = TopicId(topic.topic_id.into_bytes());
                     topic.partitions.into_iter().map(move |partition| (id, partition))
                 })
                 .collect();
-            self.is_behind = true;
+            // A coordinator that was told all, as after a move, repeats what is known.
+            self.is_behind |= has_joined || target != self.target;
+            self.target = target;
         }
         self.tell(now);
     }
