@@ -248,3 +248,19 @@ fn the_documents_are_there_and_name_the_test_command() {
         assert!(text.contains(command), "`{command}` is not there");
     }
 }
+
+/// Whoever looks for the test of a complaint in that table is to find it.
+#[test]
+fn the_tests_that_the_table_names_are_there() {
+    let table = std::fs::read_to_string(root().join("tests/README.md")).expect("tests/README.md");
+    let sources = sources();
+    let code = table.split('`').skip(1).step_by(2);
+    let words = code
+        .flat_map(|code| code.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')));
+    // Shorter words are modules, files and commands.
+    let names: Vec<&str> = words.filter(|word| word.matches('_').count() >= 3).collect();
+    assert!(names.len() > 40, "the table has {} names", names.len());
+    let is_missing = |name: &&str| !sources.iter().any(|(_, text)| text.contains(&format!("fn {name}")));
+    let faults: Vec<String> = names.into_iter().filter(is_missing).map(str::to_owned).collect();
+    fail_if_any("tests/README.md names tests that are not there", &faults);
+}

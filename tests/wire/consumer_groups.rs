@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kafka_wire::config::{ConsumerConfig, GroupProtocol, OffsetReset, Strategy};
 use kafka_wire::{
-    CloseOptions, CommittedOffset, Consumer, ErrorCode, ErrorKind, GroupMembershipOperation, Position,
-    RebalanceListener, TopicPartition,
+    BrokerId, CloseOptions, CommittedOffset, Consumer, ErrorCode, ErrorKind, GroupMembershipOperation,
+    Position, RebalanceListener, TopicPartition,
 };
 use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule};
 
@@ -323,6 +323,59 @@ fn a_static_member_finds_its_partitions_again_without_a_rebalance() {
         block_on(a.close()).unwrap();
         let mut a = instance("a");
         poll_until(&mut [&mut a, &mut b], |members| assignments(members) == before);
+        assert_eq!(diary.take(), [], "{way:?}");
+    }
+}
+
+/// Assignors look at racks (KIP-881). Brokers in racks go away one after the other and come back, their partitions are
+/// led by others meanwhile: the racks of partitions change, and nobody's partitions do.
+#[test]
+fn a_rolling_restart_of_brokers_in_racks_moves_nothing() {
+    for way in WAYS {
+        let broker = quick_broker(Options { nodes: 3, ..Options::default() }.with_topic("t", 6));
+        for node in 0..3 {
+            broker.control(|cluster, now| {
+                cluster.set_rack(node, format!("rack-{node}"));
+                cluster.move_leader(now, "t", node, node) && cluster.move_leader(now, "t", node + 3, node)
+            });
+        }
+        let diary = Diary::default();
+        let join = |rack: &str| {
+            let mut member = consumer(&broker, |config| {
+                set_way(config, way);
+                config.client.client_rack = Some(rack.to_owned());
+                config.client.metadata_max_age = Duration::from_millis(100);
+            });
+            member.set_listener(diary.clone());
+            member.subscribe(["t"]).unwrap();
+            member
+        };
+        let (mut a, mut b, mut c) = (join("rack-0"), join("rack-1"), join("rack-2"));
+        let mut members = [&mut a, &mut b, &mut c];
+        poll_until(&mut members, |members| is_divided(members, 6));
+        let generations = |members: &[&mut Consumer]| -> Vec<i32> {
+            members.iter().map(|member| member.group_metadata().unwrap().generation).collect()
+        };
+        let before = (assignments(&members), generations(&members));
+        diary.take();
+        for node in 0..3 {
+            // Every member has seen that the node leads these of its partitions, or none.
+            let leads = |members: &[&mut Consumer], expected: &[usize]| {
+                members.iter().all(|member| {
+                    let topic = block_on(member.describe_topic("t")).unwrap();
+                    let led = |index: &usize| topic.partitions[*index].leader == Some(BrokerId(node));
+                    (0..6).filter(led).collect::<Vec<_>>() == expected
+                })
+            };
+            broker.control(|cluster, now| cluster.stop_node(now, node));
+            poll_until(&mut members, |members| leads(members, &[]));
+            broker.control(|cluster, now| {
+                cluster.start_node(node);
+                cluster.move_leader(now, "t", node, node) && cluster.move_leader(now, "t", node + 3, node)
+            });
+            poll_until(&mut members, |members| leads(members, &[node as usize, node as usize + 3]));
+        }
+        assert_eq!((assignments(&members), generations(&members)), before, "{way:?}");
         assert_eq!(diary.take(), [], "{way:?}");
     }
 }

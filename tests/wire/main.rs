@@ -9,15 +9,18 @@ mod consumer_groups;
 mod consumer_offsets;
 mod consumer_reads;
 mod metrics;
+mod names;
 mod producer_custom;
 mod producer_rig;
 mod producer_send;
 mod producer_transactions;
+mod quiet;
 mod quotas;
 mod readme;
 mod resilience;
 mod rights;
 mod share;
+mod slow_reader;
 mod times;
 mod tls;
 

@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use kafka_wire::{
-    Acks, Codec, ErrorCode, ErrorKind, Header, Producer, Record, TopicPartition, partition_for_key,
+    Acks, BrokerId, Codec, ErrorCode, ErrorKind, Header, Producer, Record, TopicPartition, partition_for_key,
 };
 use tidewater_broker::{Action, ApiKey, Now, Options, Rule};
 
@@ -198,6 +198,47 @@ fn who_prefers_callbacks_gets_each_records_fate_in_order() {
     }
     block_on(producer.close(Duration::from_secs(30))).unwrap();
     assert_eq!(told.try_iter().collect::<Vec<_>>(), (0..100).map(Some).collect::<Vec<_>>());
+}
+
+/// Who keeps the futures of many sends and awaits them together pays nothing for it on the wire: the same batches go
+/// out, in as many requests, as when records are only enqueued.
+#[test]
+fn sends_that_are_awaited_together_fill_the_same_batches_as_records_that_are_enqueued() {
+    const RECORDS: usize = 5_000;
+    let settings = [("batch.size", "3000"), ("linger.ms", "60000"), ("delivery.timeout.ms", "120000")];
+    let record = |index: usize| {
+        let values: [&'static str; 3] = ["a", "a longer value", "one that is longer than any of the others"];
+        Record::to("orders").value(values[index % 3]).timestamp_ms(1_700_000_000_000 + index as i64)
+    };
+    // How many requests there were, and how large the log is at last.
+    let cost = |send_all: &dyn Fn(&Producer)| {
+        let broker = broker(Options::default().with_topic("orders", 1));
+        let producer = Producer::new(config(&broker, &settings)).unwrap();
+        drop(producer.enqueue_blocking(Record::to("orders")).unwrap());
+        block_on(producer.flush());
+        send_all(&producer);
+        let logs = block_on(crate::admin(&broker).describe_log_dirs([BrokerId(0)])).unwrap();
+        let replicas = logs[0].1.as_ref().unwrap().values().flat_map(|folder| folder.replicas.values());
+        let size: i64 = replicas.map(|replica| replica.size_bytes).sum();
+        (broker.control(|cluster, _| cluster.requests(ApiKey::Produce)), size)
+    };
+    let enqueued = cost(&|producer| {
+        (0..RECORDS).for_each(|index| drop(producer.enqueue_blocking(record(index)).unwrap()));
+        block_on(producer.flush());
+    });
+    let awaited = cost(&|producer| {
+        let mut sends: Vec<_> = (0..RECORDS).map(|index| Box::pin(producer.send(record(index)))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(sends.iter_mut().all(|send| send.as_mut().poll(&mut context).is_pending()));
+        let flushing = producer.clone();
+        let flushed = std::thread::spawn(move || block_on(flushing.flush()));
+        for (offset, send) in (1..).zip(sends) {
+            assert_eq!(block_on(send).unwrap().offset, Some(offset));
+        }
+        flushed.join().unwrap();
+    });
+    assert_eq!(awaited, enqueued);
+    assert!((10..RECORDS as u64 / 20).contains(&enqueued.0), "{enqueued:?} for {RECORDS} records");
 }
 
 #[test]
