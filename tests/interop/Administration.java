@@ -29,6 +29,35 @@ public class Administration {
         }
     }
 
+    /** The same of what was written before: a broker learns a moment later what its controller has acknowledged. */
+    static void read(Admin admin, String name, Operation operation) throws Exception {
+        settle(admin, Integer.toString(1 << 20 | ++reads));
+        say(name, operation);
+    }
+
+    static int reads;
+
+    /** Writes to a topic's configuration and reads until it is there; the metadata log has an order, so all before is, too. */
+    static void settle(Admin admin, String value) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, "settled");
+        AlterConfigOp set = new AlterConfigOp(new ConfigEntry("max.message.bytes", value), AlterConfigOp.OpType.SET);
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(set))).all().get();
+        long end = System.nanoTime() + TimeUnit.MINUTES.toNanos(1);
+        while (!isThere(admin, resource, value)) {
+            if (System.nanoTime() > end) throw new IllegalStateException("what was written is not read: " + value);
+            Thread.sleep(5);
+        }
+    }
+
+    static boolean isThere(Admin admin, ConfigResource resource, String value) throws Exception {
+        try {
+            return describe(admin, resource, "max.message.bytes").startsWith(value + " ");
+        } catch (ExecutionException error) {
+            if (error.getCause() instanceof org.apache.kafka.common.errors.UnknownTopicOrPartitionException) return false;
+            throw error;
+        }
+    }
+
     static Properties properties(String[] arguments) {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", arguments[1]);
@@ -45,6 +74,7 @@ public class Administration {
         Properties properties = properties(arguments);
         try (Admin admin = Admin.create(properties)) {
             if (arguments[0].equals("operations")) {
+                admin.createTopics(List.of(new NewTopic("settled", 1, (short) 1))).all().get();
                 topics(admin);
                 configs(admin);
                 quotas(admin);
@@ -56,7 +86,7 @@ public class Administration {
         }
     }
 
-    static void topics(Admin admin) {
+    static void topics(Admin admin) throws Exception {
         say("create", () -> {
             CreateTopicsResult made = admin.createTopics(List.of(new NewTopic("administered", 2, (short) 1)));
             return made.numPartitions("administered").get() + " " + made.replicationFactor("administered").get();
@@ -64,7 +94,7 @@ public class Administration {
         say("create again", () -> admin.createTopics(List.of(new NewTopic("administered", 2, (short) 1))).all().get());
         say("create assigned elsewhere", () -> admin.createTopics(
             List.of(new NewTopic("elsewhere", Map.of(0, List.of(99))))).all().get());
-        say("describe", () -> {
+        read(admin, "describe", () -> {
             TopicDescription topic = admin.describeTopics(List.of("administered"),
                 new DescribeTopicsOptions().includeAuthorizedOperations(true)).allTopicNames().get().get("administered");
             return topic.partitions().size() + " " + new TreeSet<>(topic.authorizedOperations());
@@ -87,12 +117,12 @@ public class Administration {
         say("reassign nowhere", () -> admin.alterPartitionReassignments(Map.of(partition,
             Optional.of(new NewPartitionReassignment(List.of(99))))).all().get());
         say("reassign empty", () -> admin.alterPartitionReassignments(Map.of(partition, Optional.empty())).all().get());
-        say("reassignments", () -> admin.listPartitionReassignments().reassignments().get());
+        read(admin, "reassignments", () -> admin.listPartitionReassignments().reassignments().get());
         say("delete records", () -> admin.deleteRecords(Map.of(partition, RecordsToDelete.beforeOffset(0)))
             .lowWatermarks().get(partition).get().lowWatermark());
         say("delete records beyond", () -> admin.deleteRecords(Map.of(partition, RecordsToDelete.beforeOffset(9)))
             .lowWatermarks().get(partition).get().lowWatermark());
-        say("producers", () -> admin.describeProducers(List.of(partition)).all().get().get(partition).activeProducers());
+        read(admin, "producers", () -> admin.describeProducers(List.of(partition)).all().get().get(partition).activeProducers());
     }
 
     static String describe(Admin admin, ConfigResource resource, String name) throws Exception {
@@ -100,14 +130,14 @@ public class Administration {
         return entry == null ? "none" : entry.value() + " " + entry.source() + " " + entry.type() + " " + entry.isReadOnly();
     }
 
-    static void alter(Admin admin, String label, ConfigResource resource, String name, String value, AlterConfigOp.OpType how) {
+    static void alter(Admin admin, String label, ConfigResource resource, String name, String value, AlterConfigOp.OpType how) throws Exception {
         say(label, () -> admin.incrementalAlterConfigs(Map.of(resource,
             List.of(new AlterConfigOp(new ConfigEntry(name, value), how)))).all().get());
         // What is set on all brokers reaches Kafka's answers some time later.
-        if (resource.type() != ConfigResource.Type.BROKER) say(label + " described", () -> describe(admin, resource, name));
+        if (resource.type() != ConfigResource.Type.BROKER) read(admin, label + " described", () -> describe(admin, resource, name));
     }
 
-    static void configs(Admin admin) {
+    static void configs(Admin admin) throws Exception {
         AlterConfigOp.OpType set = AlterConfigOp.OpType.SET;
         ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, "administered");
         alter(admin, "topic set", topic, "delete.retention.ms", "1000", set);
@@ -121,8 +151,10 @@ public class Administration {
         alter(admin, "metrics set", new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "m"), "interval.ms", "1000", set);
         alter(admin, "brokers set", new ConfigResource(ConfigResource.Type.BROKER, ""), "log.cleaner.threads", "2", set);
         say("topic of nothing", () -> describe(admin, new ConfigResource(ConfigResource.Type.TOPIC, "not-there"), "delete.retention.ms"));
-        say("broker of nothing", () -> describe(admin, new ConfigResource(ConfigResource.Type.BROKER, "99"), "num.partitions"));
-        say("resources", () -> {
+        // It would be looked for until the time is over, whatever that is.
+        ConfigResource nothing = new ConfigResource(ConfigResource.Type.BROKER, "99");
+        say("broker of nothing", () -> admin.describeConfigs(List.of(nothing), new DescribeConfigsOptions().timeoutMs(500)).all().get());
+        read(admin, "resources", () -> {
             TreeSet<String> names = new TreeSet<>();
             for (ConfigResource it : admin.listConfigResources(
                 Set.of(ConfigResource.Type.GROUP, ConfigResource.Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all().get())
@@ -137,7 +169,7 @@ public class Administration {
             List.of(new ClientQuotaAlteration.Op(key, value))))).all().get());
     }
 
-    static void quotas(Admin admin) {
+    static void quotas(Admin admin) throws Exception {
         Map<String, String> anyUser = new HashMap<>();
         anyUser.put("user", null);
         quota(admin, "quota", Map.of("user", "administered"), "producer_byte_rate", 1000000.0);
@@ -149,15 +181,15 @@ public class Administration {
         quota(admin, "quota of a stranger", Map.of("planet", "mars"), "producer_byte_rate", 1.0);
         quota(admin, "quota ip", Map.of("ip", "10.0.0.1"), "connection_creation_rate", 10.0);
         quota(admin, "quota ip and user", Map.of("ip", "10.0.0.1", "user", "u"), "connection_creation_rate", 10.0);
-        say("quotas", () -> {
+        read(admin, "quotas", () -> {
             TreeSet<String> found = new TreeSet<>();
             admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().forEach(
                 (entity, values) -> found.add(new TreeMap<>(entity.entries()) + "=" + new TreeMap<>(values)));
             return found;
         });
-        say("quotas strict", () -> admin.describeClientQuotas(ClientQuotaFilter.containsOnly(
+        read(admin, "quotas strict", () -> admin.describeClientQuotas(ClientQuotaFilter.containsOnly(
             List.of(ClientQuotaFilterComponent.ofEntity("user", "administered")))).entities().get().values());
-        say("quotas of default", () -> admin.describeClientQuotas(ClientQuotaFilter.containsOnly(
+        read(admin, "quotas of default", () -> admin.describeClientQuotas(ClientQuotaFilter.containsOnly(
             List.of(ClientQuotaFilterComponent.ofDefaultEntity("user")))).entities().get().values());
         quota(admin, "quota removed", Map.of("user", "administered"), "producer_byte_rate", null);
         quota(admin, "quota default removed", anyUser, "request_percentage", null);
@@ -165,14 +197,14 @@ public class Administration {
         quota(admin, "quota ip removed", Map.of("ip", "10.0.0.1"), "connection_creation_rate", null);
     }
 
-    static void users(Admin admin) {
+    static void users(Admin admin) throws Exception {
         for (int iterations : new int[] {4096, 4095, 20000})
             say("user with " + iterations, () -> admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(
                 "administered", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, iterations), "password"))).all().get());
         say("user without name", () -> admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(
             "", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096), "password"))).all().get());
-        say("users", () -> admin.describeUserScramCredentials(List.of("administered")).all().get());
-        say("users unknown", () -> admin.describeUserScramCredentials(List.of("nobody")).all().get());
+        read(admin, "users", () -> admin.describeUserScramCredentials(List.of("administered")).all().get());
+        read(admin, "users unknown", () -> admin.describeUserScramCredentials(List.of("nobody")).all().get());
         say("user deleted", () -> admin.alterUserScramCredentials(List.of(
             new UserScramCredentialDeletion("administered", ScramMechanism.SCRAM_SHA_256))).all().get());
         say("user deleted again", () -> admin.alterUserScramCredentials(List.of(
@@ -184,7 +216,7 @@ public class Administration {
             new AccessControlEntry(principal, "*", AclOperation.READ, AclPermissionType.ALLOW));
     }
 
-    static void rest(Admin admin) {
+    static void rest(Admin admin) throws Exception {
         say("acls without authorizer", () -> admin.createAcls(List.of(reads("User:a"))).all().get());
         say("acls described without authorizer", () -> admin.describeAcls(AclBindingFilter.ANY).values().get());
         say("acls deleted without authorizer", () -> admin.deleteAcls(List.of(AclBindingFilter.ANY)).all().get());
@@ -196,7 +228,7 @@ public class Administration {
             new FeatureUpdate((short) 9, FeatureUpdate.UpgradeType.UPGRADE)), new UpdateFeaturesOptions()).all().get());
         say("feature lower", () -> admin.updateFeatures(Map.of("transaction.version",
             new FeatureUpdate((short) 1, FeatureUpdate.UpgradeType.UPGRADE)), new UpdateFeaturesOptions()).all().get());
-        say("features", () -> {
+        read(admin, "features", () -> {
             FeatureMetadata features = admin.describeFeatures().featureMetadata().get();
             TreeMap<String, String> told = new TreeMap<>();
             for (String name : List.of("transaction.version", "group.version", "share.version", "metadata.version"))
@@ -205,7 +237,7 @@ public class Administration {
         });
         say("quorum", () -> admin.describeMetadataQuorum().quorumInfo().get().voters().size());
         say("unregister nobody", () -> admin.unregisterBroker(99).all().get());
-        say("log dirs", () -> {
+        read(admin, "log dirs", () -> {
             int node = admin.describeCluster().nodes().get().iterator().next().id();
             return admin.describeLogDirs(List.of(node)).allDescriptions().get().get(node).values().iterator().next()
                 .replicaInfos().containsKey(new TopicPartition("administered", 0));
