@@ -144,6 +144,7 @@ impl Core {
         let schedule = &mut self.discovery.metadata;
         schedule.in_flight = false;
         let again = std::mem::take(&mut schedule.again);
+        let has_news = outcome.is_ok();
         match outcome {
             Ok(true) => {
                 schedule.failures = 0;
@@ -171,9 +172,28 @@ impl Core {
                 }
             }
         }
+        if has_news {
+            self.fail_calls_to_the_gone(now);
+        }
         if again && self.discovery.metadata.next.is_none_or(|next| next > now) {
             self.request_metadata(now);
         }
+    }
+
+    /// A call to a broker that the newest metadata does not name, as Kafka names none that is down, would wait for
+    /// nothing: whoever made it has to look for another.
+    fn fail_calls_to_the_gone(&mut self, now: Instant) {
+        let there: BTreeSet<BrokerId> = self.cluster.brokers().map(|broker| broker.id).collect();
+        // A broker that has just started knows of nobody yet.
+        if there.is_empty() {
+            return;
+        }
+        let error = Error::new(ErrorKind::Network, "the broker is not in the cluster's metadata any more");
+        self.fail_unrouted(
+            now,
+            &error,
+            |target| matches!(target, Target::Broker { id, .. } if !there.contains(id)),
+        );
     }
 
     /// Brokers that an answer of Produce or Fetch names beside its hints of leaders (KIP-951): a hint counts

@@ -464,6 +464,21 @@ fn a_dial_that_fails_fails_calls_to_that_broker_at_once_and_asks_for_metadata() 
     sim.serve_metadata(2, &[1]);
 }
 
+/// As a broker that died: metadata does not name it, so there is nothing to dial.
+#[test]
+fn a_call_to_a_broker_that_metadata_does_not_name_fails_with_the_next_answer() {
+    let mut sim = Sim::knowing(3);
+    sim.pass(SECOND);
+    sim.ask(|now, core| core.request_metadata(now));
+    sim.serve_metadata(2, &[1]);
+    let token = sim.call(broker(3, Lane::Data), heartbeat(), 30 * SECOND);
+    sim.pass(SECOND);
+    sim.serve_metadata(2, &[1]);
+    let error = sim.next_answer(token).unwrap_err();
+    assert!(error.is_retriable() && !error.possibly_written(), "{error}");
+    assert!(error.to_string().contains("not in the cluster's metadata"), "{error}");
+}
+
 #[test]
 fn with_one_server_down_another_is_asked() {
     let mut sim = Sim::new("h:9000,h:9500");
