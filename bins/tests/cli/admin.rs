@@ -1,7 +1,7 @@
 //! `group`, `config`, `acl`, `quota`, `user`, `cluster`, `txn`, `completions`.
 
 use kafka_wire::config::{ProducerConfig, Properties};
-use kafka_wire::{Admin, Producer, Record, TopicPartition};
+use kafka_wire::{Producer, Record};
 use serde_json::{Value, json};
 use tidewater_broker::{AuthorizerOptions, Options};
 
@@ -42,20 +42,6 @@ fn a_groups_lag_is_shown_partition_by_partition() {
     assert_eq!(table(&cluster.ok(&["group", "members", "g"])).len(), 1);
     let error = cluster.run(&["group", "describe", "none"], "").error(1);
     assert!(error.starts_with("describe group none") && error.contains("tidewater group list"), "{error}");
-}
-
-#[test]
-fn where_a_share_group_is_is_shown() {
-    let cluster = cluster_with_a_group();
-    let mut properties = Properties::new();
-    properties.set("bootstrap.servers", &cluster.bootstrap).unwrap();
-    let admin = Admin::from_properties(&properties).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let set = admin.alter_share_group_offsets("s", [(TopicPartition::new("t", 1), 4)]);
-    runtime.block_on(set).unwrap().remove(0).1.unwrap();
-    assert_eq!(table(&cluster.ok(&["group", "describe", "s"]))[1..], ["s t 1 4 10 6 - - -"]);
-    let shown = table(&cluster.ok(&["group", "describe", "s", "--state"]));
-    assert!(shown[1].starts_with("s Share Empty"), "{shown:?}");
 }
 
 #[test]
