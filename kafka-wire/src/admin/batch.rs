@@ -353,6 +353,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_together_is_one_failure_and_asked_again_together() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
         let now = Instant::now();
         let config = ClientConfig::bootstrap("127.0.0.1:1").unwrap();
         let core = &mut Core::new(now, &config, 7);
