@@ -418,3 +418,18 @@ fn leaders_and_coordinators_move_and_each_record_is_accepted() {
         }
     });
 }
+
+#[test]
+fn nodes_stop_and_start_and_each_record_is_accepted() {
+    each_record_is_accepted("2000", |broker, round| {
+        if round < 9 {
+            broker.control(|cluster, now| {
+                let (gone, back) = (round % 3, (round + 2) % 3);
+                cluster.start_node(back);
+                cluster.stop_node(now, gone);
+            });
+        } else {
+            broker.control(|cluster, _| (0..3).for_each(|node| cluster.start_node(node)));
+        }
+    });
+}
