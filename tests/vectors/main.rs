@@ -7,6 +7,7 @@
 mod answers;
 mod assignments;
 mod batches;
+mod group_bytes;
 mod hot;
 mod messages;
 mod shapes;
