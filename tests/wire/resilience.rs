@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig, Properties};
-use kafka_wire::{Admin, Consumer, Position, Producer, Record, TopicPartition};
+use kafka_wire::{Admin, Consumer, NewTopic, Position, Producer, Record, TopicPartition};
 use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule, TopicOptions};
 
 use crate::tls::{TlsFront, certificate};
@@ -111,6 +111,69 @@ fn clients_follow_a_cluster_that_comes_back_elsewhere() {
     assert_eq!(next(&mut consumer), "meanwhile");
     send(&producer, "after");
     assert_eq!(next(&mut consumer), "after");
+}
+
+/// All brokers were gone, with all that they knew of members, which real ones keep: the member joins again, and reads on
+/// where it had committed, by itself.
+#[test]
+fn members_of_a_group_read_on_after_all_brokers_were_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        let (topics, data) = (vec![TopicOptions::new("t", 1)], Some(data.path().to_owned()));
+        broker(Options { nodes: 2, data, topics, ..Options::default() })
+    };
+    let first = start();
+    let front = Front::start(first.addresses()[0]);
+    let mut properties = properties(&front.address.to_string());
+    let producer = producer(&properties);
+    for (name, value) in [("group.id", "g"), ("auto.offset.reset", "earliest")] {
+        properties.set(name, value).unwrap();
+    }
+    let mut member = Consumer::new(ConsumerConfig::from_properties(&properties).unwrap()).unwrap();
+    member.subscribe(["t"]).unwrap();
+    send(&producer, "before");
+    assert_eq!(next(&mut member), "before");
+    member.commit_blocking().unwrap();
+    first.stop();
+    let second = start();
+    *front.behind.lock().unwrap() = second.addresses()[1];
+    for round in 0..3 {
+        let value = format!("after {round}");
+        send(&producer, &value);
+        assert!(reads_and_commits(&mut member, &value), "{value} did not come, or could not be committed");
+    }
+}
+
+/// Polls until the value has come and is committed. What comes before the coordinator has got to know the member again
+/// cannot be committed, and comes once more.
+fn reads_and_commits(member: &mut Consumer, value: &str) -> bool {
+    let mut has_come = false;
+    (0..600).any(|_| {
+        let batch = member.poll_blocking(Duration::from_millis(100)).unwrap();
+        has_come |= batch.iter().any(|record| record.value == Some(value.as_bytes()));
+        has_come && member.commit_blocking().is_ok()
+    })
+}
+
+/// The new topic's leader is another broker, and its epochs begin at 0 again: nobody stays with the old one.
+#[test]
+fn a_topic_that_is_created_anew_is_written_and_read_on() {
+    let broker = broker(Options { nodes: 2, ..Options::default() }.with_topic("t", 1));
+    let mut properties = properties(&broker.bootstrap());
+    properties.set("auto.offset.reset", "earliest").unwrap();
+    let (producer, mut consumer) = (producer(&properties), consumer(&properties));
+    let admin = Admin::new(ClientConfig::from_properties(&properties).unwrap()).unwrap();
+    for round in 0..3 {
+        for leader in [0, 1, 0, 1] {
+            broker.control(|cluster, now| cluster.move_leader(now, "t", 0, leader));
+            let value = format!("round {round}, leader {leader}");
+            send(&producer, &value);
+            assert_eq!(next(&mut consumer), value);
+        }
+        block_on(admin.delete_topics(["t"])).unwrap().remove(0).1.unwrap();
+        block_on(admin.create_topics([NewTopic::new("t", 1)])).unwrap().remove(0).1.unwrap();
+        broker.control(|cluster, now| cluster.move_leader(now, "t", 0, 0));
+    }
 }
 
 /// A line that is open and dead: a load balancer has forgotten it, or the broker hangs.
