@@ -216,7 +216,7 @@ fn java_reads_what_we_wrote_on_old_kafka() {
 /// Topics in the formats from before record batches, which Kafka 2.8 still writes: each codec, from the beginning and
 /// from within a compressed set.
 #[test]
-fn what_is_kept_in_old_formats_is_read() {
+fn what_old_kafka_keeps_in_old_formats_is_read() {
     if !real_kafka::available() || !real_kafka::old_versions().contains(&Version::V2_8) {
         return;
     }

@@ -220,7 +220,7 @@ fn our_members_and_javas_share_a_group_on_3_9() {
 }
 
 #[test]
-fn our_members_and_javas_share_a_group_on_old_versions() {
+fn our_members_and_javas_share_a_group_on_old_kafka() {
     for version in real_kafka::old_versions() {
         on_shared(*version, async |cluster| {
             mixed_groups(cluster, "mixed", &[CLASSIC[0]]).await;

@@ -45,7 +45,7 @@ on_both_protocols! {
 /// 2.4 has neither KIP-447, which a group without a member does not need, nor KIP-360: there a producer whose
 /// transaction was too slow is fenced, as Java's, and one that is in doubt ends.
 #[test]
-fn all_of_it_on_old_brokers() {
+fn all_of_it_on_old_kafka() {
     for version in real_kafka::old_versions().iter().copied() {
         if version == Version::V2_4 {
             on_shared(version, after_doubt_a_producer_ends_and_another_goes_on);
