@@ -281,6 +281,7 @@ fn what_the_group_cannot_write_down_now_is_told_again() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test that hangs should say so")]
 fn a_member_that_does_not_poll_leaves_and_comes_back_with_the_next_poll() {
     let broker = broker(1, &[]);
     write(&broker, 0..2);
