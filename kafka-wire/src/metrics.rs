@@ -1,8 +1,8 @@
 //! What a client counts about itself, under the names that users of Java's clients know. Layer 1.
 //!
 //! Machines count into plain fields, per batch and per request; who wants the figures asks for all of them at
-//! once. With the feature `metrics` they are published once a second through the [`metrics`
-//! facade](https://docs.rs/metrics), so that any exporter (Prometheus, `StatsD` …) shows them: Java's
+//! once. With the feature `metrics` they are published once a second through the facade of the crate
+//! `metrics`, so that any exporter (Prometheus, `StatsD` …) shows them: Java's
 //! `producer-metrics:record-send-total` is `kafka.producer-metrics.record-send-total`, with Java's tags as labels
 //! (`client-id`, `node-id`, `topic`, `partition`). For each `-total` there is a `-rate` per second. What a
 //! client reads in all is `bytes-consumed-rate` of `consumer-fetch-manager-metrics`: R = N·S of its N partitions at

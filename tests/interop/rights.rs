@@ -1,9 +1,13 @@
 //! Rights and passwords that a real broker takes away under way, and gives back: what is refused says so, and what was
 //! acknowledged is there, once.
 
+use std::time::Duration;
+
 use kafka_wire::admin::{AclBinding, AclFilter, AclOperation, ResourceType, ScramChange, ScramMechanism};
-use kafka_wire::config::{ProducerConfig, Properties, Secret};
-use kafka_wire::{Admin, Error, ErrorCode, ErrorKind, Isolation, NewTopic, Producer, Record};
+use kafka_wire::config::{ConsumerConfig, OffsetReset, ProducerConfig, Properties, Secret};
+use kafka_wire::{
+    Admin, Consumer, Error, ErrorCode, ErrorKind, Isolation, NewTopic, Producer, Record, TopicPartition,
+};
 use tidewater_tests::real_kafka;
 
 use crate::secured::{Secured, properties};
@@ -175,6 +179,64 @@ async fn transact(producer: &Producer, topic: &str, value: &str) -> Result<(), E
     let ended = producer.commit_transaction().await;
     drop(record);
     ended
+}
+
+/// The topic's right and the group's are taken away in turn.
+#[test]
+fn a_consumer_that_may_not_read_any_more_says_so_and_goes_on_when_it_may() {
+    with_user("reading", async |user| {
+        const NAME: &str = "rights-to-read";
+        create(&user.node.cluster, NewTopic::new(NAME, 1)).await;
+        let rights =
+            [ResourceType::Topic, ResourceType::Group].map(|kind| user.right(AclOperation::Read, kind, NAME));
+        for right in &rights {
+            user.grant(right).await;
+        }
+        let properties = user.properties(user.node.sasl_port, "SCRAM-SHA-256", "a password");
+        let mut config = ConsumerConfig::from_properties(&properties).expect("a configuration");
+        config.group_id = Some(NAME.to_owned());
+        config.auto_offset_reset = OffsetReset::Earliest;
+        config.group.heartbeat_interval = Duration::from_millis(200);
+        let mut consumer = Consumer::new(config).expect("a consumer");
+        consumer.subscribe([NAME]).expect("subscribe");
+        let writer = crate::support::producer(&user.node.cluster, "rights");
+        let mut read = Vec::new();
+        for (number, (right, code)) in rights
+            .iter()
+            .zip([ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::GROUP_AUTHORIZATION_FAILED])
+            .enumerate()
+        {
+            writer.send(Record::to(NAME).value("value")).await.expect("send");
+            read_and_commit(&mut consumer, &mut read, number + 1).await;
+            user.revoke(right).await;
+            let error = loop {
+                if let Err(error) = consumer.poll(Duration::from_millis(100)).await {
+                    break error;
+                }
+            };
+            assert!(error.code() == Some(code) && error.to_string().contains(NAME), "{error}");
+            user.grant(right).await;
+        }
+        writer.send(Record::to(NAME).value("value")).await.expect("send");
+        read_and_commit(&mut consumer, &mut read, 3).await;
+        assert_eq!(read, [0, 1, 2]);
+        let committed = consumer.committed([TopicPartition::new(NAME, 0)]).await.expect("committed");
+        assert_eq!(committed[0].1.as_ref().map(|at| at.offset), Some(3));
+        consumer.close().await.expect("close");
+    });
+}
+
+/// Reads until there are so many; refusals are of rights that the broker does not know of yet.
+async fn read_and_commit(consumer: &mut Consumer, read: &mut Vec<i64>, count: usize) {
+    loop {
+        match consumer.poll(Duration::from_millis(200)).await {
+            Ok(batch) => read.extend(batch.iter().map(|record| record.offset)),
+            Err(error) => assert!(error.to_string().contains("AUTHORIZATION_FAILED"), "{error}"),
+        }
+        if read.len() >= count && consumer.commit().await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// KIP-368: sessions end every other second. A password that was changed meanwhile ends the writing there and then,

@@ -1,9 +1,10 @@
 //! A guarded broker: the client logs in by each mechanism, and is told what it may not do.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use kafka_wire::config::Properties;
-use kafka_wire::{Admin, ErrorCode, ErrorKind, NewTopic, Producer, Record};
+use kafka_wire::config::{ConsumerConfig, OffsetReset, Properties};
+use kafka_wire::{Admin, Consumer, ErrorCode, ErrorKind, NewTopic, Producer, Record};
 use tidewater_broker::{Acl, AuthorizerOptions, EmbeddedBroker, Operation, Options, SaslOptions, TlsOptions};
 
 use crate::{block_on, broker};
@@ -112,6 +113,67 @@ fn what_a_user_may_not_do_is_refused_by_name() {
     let admin = Admin::from_properties(&properties).unwrap();
     let created = block_on(admin.create_topics([NewTopic::new("mine", 1)])).unwrap().remove(0).1;
     assert_eq!(created.unwrap_err().code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+}
+
+/// By name, each time it is asked, and no longer when the right is there again.
+#[test]
+fn a_consumer_that_may_not_read_any_more_goes_on_when_it_may() {
+    let sasl = SaslOptions::default().with_user("alice", "secret");
+    let authorizer = Some(guarded("User:root"));
+    let options = Options {
+        tls: Some(tls()),
+        sasl: Some(sasl.with_user("root", "secret")),
+        authorizer,
+        ..Options::default()
+    };
+    let broker = broker(options.with_topic("read", 1));
+    let rights = [
+        Acl::allow("User:alice", Operation::Read).topic("read"),
+        Acl::allow("User:alice", Operation::Read).group("readers"),
+    ];
+    let set = |right: &Acl, is_given: bool| {
+        broker.control(|cluster, _| {
+            if is_given { cluster.add_acl(right.clone()) } else { cluster.remove_acl(right.clone()) }
+        });
+    };
+    rights.iter().for_each(|right| set(right, true));
+    let producer = Producer::from_properties(&login(&broker, "PLAIN", "root", "secret")).unwrap();
+    let mut config = ConsumerConfig::from_properties(&login(&broker, "PLAIN", "alice", "secret")).unwrap();
+    config.group_id = Some("readers".to_owned());
+    config.auto_offset_reset = OffsetReset::Earliest;
+    config.group.heartbeat_interval = Duration::from_millis(50);
+    let mut consumer = Consumer::new(config).unwrap();
+    consumer.subscribe(["read"]).unwrap();
+    let mut read = Vec::new();
+    let mut read_one = |consumer: &mut Consumer, may_refuse: bool| {
+        block_on(producer.send(Record::to("read").value("value"))).unwrap();
+        let count = read.len() + 1;
+        while read.len() < count {
+            match consumer.poll_blocking(Duration::from_secs(1)) {
+                Ok(batch) => read.extend(batch.iter().map(|record| record.offset)),
+                Err(error) => {
+                    assert!(may_refuse && error.to_string().contains("AUTHORIZATION_FAILED"), "{error}")
+                }
+            }
+        }
+        block_on(consumer.commit()).unwrap();
+    };
+    read_one(&mut consumer, false);
+    let codes = [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::GROUP_AUTHORIZATION_FAILED];
+    for (right, code) in rights.iter().zip(codes) {
+        set(right, false);
+        for _ in 0..2 {
+            let error = loop {
+                if let Err(error) = consumer.poll_blocking(Duration::from_secs(1)) {
+                    break error;
+                }
+            };
+            assert_eq!(error.code(), Some(code), "{error}");
+        }
+        set(right, true);
+        read_one(&mut consumer, true);
+    }
+    assert_eq!(read, [0, 1, 2]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::buffers::{Generation, SharedBuffers};
+use super::buffers::{Generation, SharedBuffers, may_pass};
 use super::fetched::{LogEnds, Step};
 use super::lookup::{UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic};
 use super::position::{OffsetAndEpoch, Position};
@@ -134,6 +134,12 @@ impl Assigned {
         buffers.wake();
     }
 
+    /// Waits before it tries again.
+    pub(super) fn try_later(&mut self, now: Instant, core: &mut Core) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + core.retry_delay(self.failures));
+    }
+
     /// The place to go on at has been looked up.
     pub(super) fn resolved(
         &mut self,
@@ -262,7 +268,7 @@ impl Assigned {
         }
         match self.not_found(now, partition, core) {
             None => {}
-            Some(error) if error.is_retriable() => {
+            Some(error) if may_pass(&error) => {
                 // It may come yet: told once, or again and again of what brokers say.
                 self.not_found_since = None;
                 self.unknown_since = self.unknown_since.map(|_| now);
@@ -335,8 +341,12 @@ impl Assigned {
         if matches!(self.state, State::Failed) {
             return None;
         }
-        let fetches = matches!(self.state, State::Fetch(_)) && !self.paused && self.leader.is_some();
-        let retry_at = self.retry_at.filter(|_| fetches);
+        let tries = match self.state {
+            State::Fetch(_) => !self.paused && self.leader.is_some(),
+            State::Start(_) | State::OutOfRange { asked: false, .. } => true,
+            _ => false,
+        };
+        let retry_at = self.retry_at.filter(|_| tries);
         let unknown = self.unknown_since.map(|since| since + UNKNOWN_TOPIC_PATIENCE);
         let not_found = self.not_found_since.map(|since| since + patience);
         let preferred_until = self.preferred.map(|(_, until)| until);

@@ -11,7 +11,7 @@ use super::account::{Account, Waiting};
 use super::fetched::{LogEnds, Step};
 use super::measures::{Measures, report_lags};
 use super::position::{OffsetAndEpoch, Position};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::metrics::Sink;
 use crate::types::TopicPartition;
 
@@ -84,10 +84,17 @@ pub(crate) struct Taken {
     before: Option<OffsetAndEpoch>,
 }
 
+/// Whether a partition that met `error` is tried further, and the application told once each time: what brokers and
+/// networks get over, and rights, which may be given again. Java's consumer asks again with each poll, too.
+pub(super) fn may_pass(error: &Error) -> bool {
+    let rights = [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::GROUP_AUTHORIZATION_FAILED];
+    error.is_retriable() || error.code().is_some_and(|code| rights.contains(&code))
+}
+
 impl Slot {
     fn failure(&mut self) -> Option<Error> {
         match &self.failed {
-            Some(error) if error.is_retriable() => self.failed.take(),
+            Some(error) if may_pass(error) => self.failed.take(),
             failed => failed.clone(),
         }
     }
@@ -376,7 +383,7 @@ impl Buffers {
         if slot.paused && paused_full {
             return false;
         }
-        slot.failed.take_if(|error| error.is_retriable());
+        slot.failed.take_if(|error| may_pass(error));
         for step in steps {
             // Steps over nothing may come for ever while the application takes none.
             if slot.queue.back_mut().is_some_and(|last| last.step.absorb(&step)) {

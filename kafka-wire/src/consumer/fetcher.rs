@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use super::aborted::AbortedFilter;
 use super::assigned::{Assigned, State};
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers};
+use super::buffers::{Generation, SharedBuffers, may_pass};
 use super::fetched::{LogEnds, Step, WalkEnd, walk};
 use super::position::OffsetAndEpoch;
 use super::session::{FINAL, FetchSession, PartitionFetch, SessionRequest};
@@ -409,16 +409,17 @@ impl Fetcher {
             return;
         }
         if !error.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR {
-            assigned.fail(&self.buffers, partition, error);
-            return;
+            if !may_pass(&error) {
+                return assigned.fail(&self.buffers, partition, error);
+            }
+            assigned.complain(&self.buffers, partition, error);
         }
         let hint = answer.leader.and_then(|hint| Some((hint.leader, hint.epoch?)));
         if hint.is_some_and(|(leader, epoch)| core.learn_leader(partition, leader, epoch)) {
             return; // The new leader can be asked at once.
         }
         core.request_metadata(now);
-        assigned.failures = assigned.failures.saturating_add(1);
-        assigned.retry_at = Some(now + core.retry_delay(assigned.failures));
+        assigned.try_later(now, core);
     }
 }
 

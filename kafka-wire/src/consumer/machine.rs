@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use super::assigned::{Assigned, State};
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers};
+use super::buffers::{Generation, SharedBuffers, may_pass};
 use super::fetcher::Fetcher;
 use super::group_offsets::{Committed, GroupOffsets};
 use super::lookup::{
@@ -211,7 +211,9 @@ impl ConsumerMachine {
         for p in self.assignment.touched() {
             let Some(assigned) = self.assignment.get_mut(&p) else { continue };
             let generation = assigned.generation;
+            let waits = assigned.retry_at.is_some_and(|at| at > now);
             match &mut assigned.state {
+                State::Start(_) | State::OutOfRange { .. } if waits => {}
                 State::Start(position) => {
                     let position = *position;
                     assigned.state = State::LookingUp;
@@ -257,13 +259,13 @@ impl ConsumerMachine {
             any = true;
             match self.purposes.remove(&id) {
                 Some(Purpose::Question(question, index)) => self.answer_question(question, index, result),
-                Some(purpose) => self.looked_up(now, purpose, result),
+                Some(purpose) => self.looked_up(now, purpose, result, core),
                 None => {}
             }
         }
         while let Some((partitions, result)) = self.group_offsets.next_start() {
             any = true;
-            self.found_committed(now, &partitions, result);
+            self.found_committed(now, &partitions, result, core);
         }
         if any {
             self.group_offsets.drive(now, &self.membership, core);
@@ -271,7 +273,7 @@ impl ConsumerMachine {
         any
     }
 
-    fn looked_up(&mut self, now: Instant, purpose: Purpose, result: Result<ListedOffset>) {
+    fn looked_up(&mut self, now: Instant, purpose: Purpose, result: Result<ListedOffset>, core: &mut Core) {
         let (Purpose::Start(partition, generation, _)
         | Purpose::Earliest(partition, generation)
         | Purpose::Latest(partition, generation)) = &purpose
@@ -285,7 +287,7 @@ impl ConsumerMachine {
         };
         let listed = match result {
             Ok(listed) => listed,
-            Err(error) if error.is_retriable() => {
+            Err(error) if may_pass(&error) => {
                 match (&purpose, &mut assigned.state) {
                     (Purpose::Start(_, _, position), state @ State::LookingUp) => {
                         *state = State::Start(*position);
@@ -293,6 +295,7 @@ impl ConsumerMachine {
                     (_, State::OutOfRange { asked, .. }) => *asked = false,
                     _ => {}
                 }
+                assigned.try_later(now, core);
                 return assigned.complain(&self.buffers, partition, error);
             }
             Err(error) => return assigned.fail(&self.buffers, partition, error),
@@ -324,6 +327,7 @@ impl ConsumerMachine {
         now: Instant,
         partitions: &[(TopicPartition, Generation)],
         result: Result<Committed>,
+        core: &mut Core,
     ) {
         for (index, (partition, generation)) in partitions.iter().enumerate() {
             // It may have been assigned anew since: then more may have been committed, too.
@@ -336,8 +340,9 @@ impl ConsumerMachine {
                     let committed = committed.get(index).and_then(|(_, committed)| committed.clone());
                     self.start_at_committed(now, partition, committed);
                 }
-                Err(error) if error.is_retriable() => {
+                Err(error) if may_pass(error) => {
                     assigned.state = State::Start(Position::Committed);
+                    assigned.try_later(now, core);
                     assigned.complain(&self.buffers, partition, error.clone());
                 }
                 Err(error) => assigned.fail(&self.buffers, partition, error.clone()),

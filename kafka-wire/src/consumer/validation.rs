@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers};
+use super::buffers::{Generation, SharedBuffers, may_pass};
 use super::position::{OffsetAndEpoch, Position};
 use crate::engine::{Core, Lane, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -113,8 +113,11 @@ impl Validation {
             Err(error) if error.is_retriable() || error.code() == Some(ErrorCode::UNKNOWN_SERVER_ERROR) => {
                 tracing::debug!(%partition, %error, "a position could not be validated");
                 core.request_metadata(now);
-                assigned.failures = assigned.failures.saturating_add(1);
-                assigned.retry_at = Some(now + core.retry_delay(assigned.failures));
+                assigned.try_later(now, core);
+            }
+            Err(error) if may_pass(&error) => {
+                assigned.complain(&self.buffers, partition, error.with_partition(partition.clone()));
+                assigned.try_later(now, core);
             }
             Err(error) => assigned.fail(&self.buffers, partition, error.with_partition(partition.clone())),
         }

@@ -3,7 +3,7 @@
 //! # Figures
 //!
 //! With the feature `metrics` (a default) every client publishes once a second, through the
-//! [`metrics` facade](https://docs.rs/metrics), what Java's clients show by JMX, under Java's names: install a recorder,
+//! facade of the crate `metrics`, what Java's clients show by JMX, under Java's names: install a recorder,
 //! such as that of `metrics-exporter-prometheus`, before the first client is made. Java's
 //! `kafka.producer:type=producer-metrics,client-id=x` with `record-send-total` is
 //! `kafka.producer-metrics.record-send-total` with the label `client-id`.
@@ -23,7 +23,7 @@
 //!
 //! # Spans and logs
 //!
-//! Both go through [`tracing`](https://docs.rs/tracing) under the target `kafka_wire`. Spans, at `debug`: `request`
+//! Both go through the crate `tracing` under the target `kafka_wire`. Spans, at `debug`: `request`
 //! (api, version, bytes) from a request's sending to its answer, `produce_batch` (partition, records, bytes) from a
 //! batch's sealing to its acknowledgement, `fetched_batch` (partition, offsets) while the application holds a batch.
 //! There is none per record. Below `debug` they cost nothing.

@@ -211,11 +211,12 @@ impl Consumer {
     ///
     /// # Errors
     /// What stopped a partition: `DataLoss` when the position is gone and `auto.offset.reset` is `none`,
-    /// `CorruptRecords`, a topic that may not be read. It is named in the error, which is repeated until a
-    /// [`seek`](Self::seek) or another assignment; other partitions have their turn in between. Where the error
-    /// [is retriable](Error::is_retriable) the partition only cannot start yet: its topic has not been there for 10 s,
-    /// or nobody has told for `default.api.timeout.ms` where it begins. It is tried further, and the next poll goes
-    /// on; the error comes again when that much time has passed again. A fatal error is repeated for ever.
+    /// `CorruptRecords`. It is named in the error, which is repeated until a [`seek`](Self::seek) or another
+    /// assignment; other partitions have their turn in between. What may pass is told once each time it is met, and
+    /// tried further, so that polling again is the right answer: a right to the topic or group that is missing
+    /// (`TOPIC_AUTHORIZATION_FAILED`, `GROUP_AUTHORIZATION_FAILED`), and what [is retriable](Error::is_retriable): a
+    /// topic that has not been there for 10 s, or a start that nobody has told for `default.api.timeout.ms`. A fatal
+    /// error is repeated for ever.
     ///
     /// # Cancel safety
     /// A batch is either returned or stays: nothing is lost when the future is dropped.

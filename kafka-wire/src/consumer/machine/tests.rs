@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::consumer::model::Event;
 use crate::error::ErrorCode;
-use world::{NODES, PARTITIONS, Part, World, partition};
+use world::{NODES, PARTITIONS, Part, Unreadable, World, partition};
 
 #[test]
 fn a_session_names_only_what_changes_and_survives_long_silence() {
@@ -184,6 +184,44 @@ fn an_outage_at_the_start_is_told_and_survived() {
         world.settle();
         assert_eq!(world.seen[0], world.parts[0].log.expected(0, world.config.isolation));
         assert!(world.errors.is_empty(), "{:?}", world.errors);
+    }
+}
+
+/// Rights may be given again: Java's consumer, too, says so at each poll and goes on.
+#[test]
+fn a_right_that_is_taken_away_is_told_again_and_again_and_reading_goes_on_when_it_is_back() {
+    for (is_new, unreadable) in [
+        (false, Unreadable::ButDescribed),
+        (false, Unreadable::AtAll),
+        (true, Unreadable::ButDescribed),
+        (true, Unreadable::AtAll),
+    ] {
+        let mut world = World::new(|_| {});
+        world.append(0, 3);
+        if is_new {
+            world.unreadable = unreadable;
+        }
+        world.assign_all(Position::Beginning);
+        if !is_new {
+            world.settle();
+            world.append(0, 3);
+            world.unreadable = unreadable;
+        }
+        for _ in 0..300 {
+            world.serve();
+            world.take(1);
+            world.pass(Duration::from_millis(100));
+        }
+        let codes: Vec<_> = world.errors.iter().map(Error::code).collect();
+        let refused = Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        assert!(codes.iter().all(|code| *code == refused), "{:?}", world.errors);
+        // In 30 s, of each of the partitions: neither never nor all the time.
+        assert!((1..200).contains(&codes.len()), "{} errors", codes.len());
+        world.errors.clear();
+        world.unreadable = Unreadable::No;
+        world.pass(Duration::from_secs(300));
+        world.settle();
+        assert_eq!(world.seen[0], world.parts[0].log.expected(0, world.config.isolation));
     }
 }
 

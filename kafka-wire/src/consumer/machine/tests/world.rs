@@ -44,12 +44,25 @@ pub(super) struct Part {
     pub(super) truncated: Option<(i32, i64)>,
 }
 
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+
 /// What a broker remembers of a fetch session: position, epochs and size per partition, and what was told.
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) epoch: i32,
     pub(super) wanted: BTreeMap<i32, messages::fetch_request::FetchPartition>,
     pub(super) told: BTreeMap<i32, i64>,
+}
+
+/// What a client without the right to read a topic may still do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Nothing is missing.
+    No,
+    /// The topic is described, and not read.
+    ButDescribed,
+    /// Metadata refuses it, too.
+    AtAll,
 }
 
 pub(super) struct World {
@@ -72,6 +85,8 @@ pub(super) struct World {
     pub(super) full_fetches: usize,
     pub(super) incremental_fetches: usize,
     pub(super) flip: Option<usize>,
+    /// Where the right to read is missing.
+    pub(super) unreadable: Unreadable,
     /// How often a node was asked for a partition, by new requests and by those of a session.
     pub(super) asked: BTreeMap<(i32, i32), usize>,
     pub(super) seen: Vec<Vec<Seen>>,
@@ -135,6 +150,7 @@ impl World {
             full_fetches: 0,
             incremental_fetches: 0,
             flip: None,
+            unreadable: Unreadable::No,
             asked: BTreeMap::new(),
             seen: vec![Vec::new(); PARTITIONS as usize],
             next: vec![None; PARTITIONS as usize],
@@ -265,10 +281,13 @@ impl World {
                 .with_leader_id(messages::BrokerId(part.leader))
                 .with_leader_epoch(part.log.epoch())
         });
-        let topic = MetadataResponseTopic::default()
-            .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
-            .with_topic_id(self.id())
-            .with_partitions(partitions.collect());
+        let named =
+            MetadataResponseTopic::default().with_name(Some(TopicName(StrBytes::from_static_str("t"))));
+        let topic = if self.unreadable == Unreadable::AtAll {
+            named.with_error_code(TOPIC_AUTHORIZATION_FAILED)
+        } else {
+            named.with_topic_id(self.id()).with_partitions(partitions.collect())
+        };
         MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_controller_id(messages::BrokerId(1))
@@ -281,6 +300,9 @@ impl World {
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             if part.leader != node {
                 return answer.with_error_code(6);
+            }
+            if self.unreadable == Unreadable::AtAll {
+                return answer.with_error_code(TOPIC_AUTHORIZATION_FAILED);
             }
             let end = if request.isolation_level == 1 {
                 part.log.last_stable_offset()
@@ -377,6 +399,9 @@ impl World {
                     .with_preferred_read_replica(follower.into());
             }
             _ if part.leader != node => return answer.with_error_code(6),
+            _ if self.unreadable != Unreadable::No => {
+                return answer.with_error_code(TOPIC_AUTHORIZATION_FAILED);
+            }
             _ => {}
         }
         match wanted.current_leader_epoch - part.log.epoch() {
