@@ -22,6 +22,7 @@ mod protocol;
 mod quotas;
 mod replicas;
 mod rights;
+mod rolling;
 mod sasl;
 mod schemas;
 mod secured;

@@ -30,18 +30,18 @@ struct Sending {
 }
 
 /// Sends values of its own under seven keys.
-struct Writer {
+pub struct Writer {
     producer: Producer,
     topic: &'static str,
     sending: Vec<Sending>,
 }
 
 impl Writer {
-    fn new(producer: Producer, topic: &'static str) -> Self {
+    pub fn new(producer: Producer, topic: &'static str) -> Self {
         Self { producer, topic, sending: Vec::new() }
     }
 
-    async fn send(&mut self) {
+    pub async fn send(&mut self) {
         let number = self.sending.len();
         let (key, value) = (format!("key-{}", number % 7), format!("value-{number}"));
         let record = Record::to(self.topic).key(&key).value(&value);
@@ -50,12 +50,12 @@ impl Writer {
     }
 
     /// How many of the records were acknowledged by now.
-    fn acknowledged(&self) -> usize {
+    pub fn acknowledged(&self) -> usize {
         self.sending.iter().filter(|sending| matches!(sending.receipt.try_wait(), Some(Ok(_)))).count()
     }
 
     /// What became of them all.
-    async fn finish(self) -> Vec<Sent> {
+    pub async fn finish(self) -> Vec<Sent> {
         let mut sent = Vec::new();
         for Sending { key, value, receipt } in self.sending {
             let fate = match receipt.await {

@@ -364,6 +364,17 @@ impl Cluster {
         self.lock()[node] = None;
     }
 
+    /// Ends a node as operators do, by `SIGTERM`: it hands its partitions over first. Waits until it is gone.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    pub fn stop(&self, node: usize) {
+        let server = self.lock()[node].take();
+        let mut server = server.expect("the node was killed");
+        server.terminate().expect("ask the node to end");
+        server.wait().expect("wait for the node");
+    }
+
     /// Freezes a node with `SIGSTOP`: its connections stay, and nothing answers. `SIGCONT` thaws it.
     ///
     /// # Panics
