@@ -1,7 +1,7 @@
 //! Membership of a consumer group, as a value. Layer 8.
 //!
-//! A [`Member`] joins, keeps itself alive, and says what it is assigned and what it must let go of; the consumer
-//! machine owns one and does what its [`Event`]s say. There are two protocols, and one member for each: the classic
+//! A `Member` joins, keeps itself alive, and says what it is assigned and what it must let go of; the consumer
+//! machine owns one and does what its `Event`s say. There are two protocols, and one member for each: the classic
 //! one, where a member of the group divides the partitions, and that of KIP-848, where the coordinator does.
 
 pub mod assignor;
