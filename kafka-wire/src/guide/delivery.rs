@@ -54,6 +54,10 @@
 //! }
 //! ```
 //!
+//! A poll is one batch of one partition, and a transaction takes several round trips, some of which wait for the markers
+//! of the one before: where throughput counts, put what several polls gave out into one transaction, for a hundred
+//! milliseconds or so.
+//!
 //! # Reading
 //!
 //! Without transactions reading is at least once: commit after the work, and what was polled and not committed comes
