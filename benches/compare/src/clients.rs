@@ -92,10 +92,11 @@ fn call(bench: &Bench, workload: &Workload, client: &str, topic: &str, records: 
         arguments.insert(0, "perf");
         bench.tidewater.clone()
     } else {
-        if client == "krafka" || client == "java" {
-            arguments.extend(["--variant", "tuned"]);
+        let (peer, variant) = client.split_once(':').unwrap_or((client, ""));
+        if !variant.is_empty() {
+            arguments.extend(["--variant", variant]);
         }
-        bench.peer(&format!("peer-{client}"))
+        bench.peer(&format!("peer-{peer}"))
     };
     let cost = bench.run(&program, &arguments);
     let line: serde_json::Value = serde_json::from_str(&cost.last_line).expect("a line of JSON");

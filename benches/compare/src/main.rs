@@ -1,7 +1,7 @@
 //! Tidewater beside its peers: the same work, on the same broker, in turns; one table.
 //!
 //! ```text
-//! cargo build --release                                            # here: the peers need a C compiler
+//! cargo build --release --workspace                                # here: the peers need a C compiler
 //! cargo build --release --manifest-path ../../Cargo.toml -p tidewater
 //! target/release/compare --bootstrap 127.0.0.1:9092 --tidewater ../../target/release/tidewater
 //! ```
@@ -35,8 +35,8 @@ struct Options {
     /// Only these: P1 (produce), P2 (produce lz4), C1 (consume), C2 (consume lz4), pass, clicks.
     #[arg(long, value_delimiter = ',', default_value = "P1,P2,C1,C2,pass,clicks")]
     only: Vec<String>,
-    /// The clients to hold us against.
-    #[arg(long, value_delimiter = ',', default_value = "rdkafka,krafka,rskafka,raw")]
+    /// The clients to hold us against; behind a colon the way in which a client is used, such as krafka:tuned.
+    #[arg(long, value_delimiter = ',', default_value = "rdkafka,krafka:tuned,rskafka,raw")]
     peers: Vec<String>,
 }
 
