@@ -118,16 +118,14 @@ pub(super) fn run(options: Options) -> Result<()> {
         };
         producer.flush().await;
         let outcome = report.failure().map_or(read, |failed| Err(failed.into()));
-        if is_transactional {
-            end_transaction(&producer, outcome, was_stopped).await?;
-        } else {
-            outcome?;
-        }
-        if !quiet {
+        let outcome =
+            if is_transactional { end_transaction(&producer, outcome, was_stopped).await } else { outcome };
+        // Without a transaction what came before a failure is there, and is counted.
+        if !quiet && (outcome.is_ok() || !is_transactional) {
             let written = report.written.load(Ordering::Relaxed);
             say(format_args!("{written} records written to {topic}"));
         }
-        Ok(())
+        outcome
     })
 }
 
