@@ -52,29 +52,28 @@ pub fn compare(bench: &Bench, workloads: &[&Workload], peers: &[String], rounds:
                 costs.entry((client, workload.name)).or_default().push(cost);
             }
         }
+        if workload.verb == "consume" {
+            bench.delete_topic(&shared_topic(workload));
+        }
     }
     print(&costs, workloads, &clients, records);
 }
 
 /// The topic that all consumers read, written once, by librdkafka.
 fn fill(bench: &Bench, workload: &Workload, records: u64) {
-    let topic = shared_topic(workload, records);
-    let offsets = bench.run(&bench.tidewater, &["topic", "list", "--bootstrap", &bench.bootstrap, "--json"]);
-    if offsets.last_line.contains(&topic) {
-        return;
-    }
+    let topic = shared_topic(workload);
     bench.create_topic(&topic);
     let writer = Workload { name: workload.name, verb: "produce", ..*workload };
     call(bench, &writer, "rdkafka", &topic, records);
 }
 
-fn shared_topic(workload: &Workload, records: u64) -> String {
-    format!("compare-{}-{}-{records}", workload.codec, workload.size)
+fn shared_topic(workload: &Workload) -> String {
+    format!("compare-{}-{}-{}", workload.codec, workload.size, std::process::id())
 }
 
 fn measure(bench: &Bench, workload: &Workload, client: &str, records: u64) -> Cost {
     if workload.verb == "consume" {
-        return call(bench, workload, client, &shared_topic(workload, records), records);
+        return call(bench, workload, client, &shared_topic(workload), records);
     }
     let topic = format!("compare-produce-{}", std::process::id());
     bench.create_topic(&topic);
