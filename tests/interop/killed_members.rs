@@ -36,6 +36,24 @@ impl Member {
         events.filter(|event| event["name"] == name).collect()
     }
 
+    /// The partitions that it has now: under KIP-848 what it gives up is followed by an assignment of nothing.
+    fn held(&self) -> BTreeSet<i64> {
+        let mut held = BTreeSet::new();
+        let told = std::fs::read_to_string(&self.told).unwrap_or_default();
+        for event in told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let partitions = event["partitions"].as_array().into_iter().flatten();
+            let partitions = partitions.map(|at| number(&at["partition"]));
+            match event["name"].as_str() {
+                Some("partitions_assigned") => held.extend(partitions),
+                Some("partitions_revoked") => partitions.for_each(|at| {
+                    held.remove(&at);
+                }),
+                _ => {}
+            }
+        }
+        held
+    }
+
     /// What it was handed out as a member of a consumer group.
     fn read(&self) -> Vec<At> {
         let parts = self.events("records_consumed").into_iter().map(|event| event["partitions"][0].clone());
@@ -126,10 +144,7 @@ impl Group {
     }
 
     fn is_divided(&self) -> bool {
-        self.members.iter().all(|member| {
-            let last = member.events("partitions_assigned").pop();
-            last.is_some_and(|event| event["partitions"].as_array().is_some_and(|parts| !parts.is_empty()))
-        })
+        self.members.iter().all(|member| member.held().len() * self.members.len() == PARTITIONS as usize)
     }
 
     fn read(&self) -> BTreeSet<At> {
