@@ -1,18 +1,17 @@
-//! Members of groups that die by `SIGKILL`, as processes of their own: what they did not commit or acknowledge goes
-//! to the others, and nothing is lost.
+//! Members of groups that die by `SIGKILL`, as processes of their own: what they did not commit goes to the others, and
+//! nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kafka_wire::config::{AcknowledgementMode, ShareConsumerConfig};
-use kafka_wire::{AcknowledgeType, ConfigChange, ConfigResource, NewTopic, Producer, Record, ShareConsumer};
+use kafka_wire::{ConfigChange, ConfigResource, NewTopic, Producer, Record};
 use serde_json::Value;
 use tidewater_tests::process::Server;
 use tidewater_tests::programs::tidewater;
 use tidewater_tests::real_kafka::{Cluster, Version};
 
-use crate::support::{admin, client, create, on_shared, producer_config, wait_until};
+use crate::support::{admin, create, on_shared, producer_config, wait_until};
 
 /// Partition and offset.
 type At = (i64, i64);
@@ -69,16 +68,6 @@ impl Member {
         let events = self.events("offsets_committed").into_iter().filter(|event| event["success"] == true);
         let offsets = events.flat_map(|event| event["offsets"].as_array().expect("offsets").clone());
         offsets.map(|at| (number(&at["partition"]), number(&at["offset"]))).collect()
-    }
-
-    /// The records of events of a member of a share group.
-    fn shared(&self, event: &str) -> BTreeSet<At> {
-        let parts = self.events(event).into_iter().map(|event| event["partitions"][0].clone());
-        let offsets = |part: Value| {
-            let offsets = part["offsets"].as_array().expect("offsets").clone();
-            offsets.into_iter().map(move |offset| (number(&part["partition"]), number(&offset)))
-        };
-        parts.flat_map(offsets).collect()
     }
 
     /// Ends it as an operator would, by `SIGTERM`.
@@ -219,93 +208,4 @@ async fn is_all_committed(cluster: &Cluster, groups: &[Group]) -> bool {
         }
     }
     true
-}
-
-/// Three processes of a share group die one after the other, each with records in its hands: those come to the next,
-/// told as delivered before, and in the end nothing is left to deliver.
-#[test]
-fn what_a_killed_share_consumer_did_not_acknowledge_is_delivered_again() {
-    const PER_PARTITION: usize = 10_000;
-    on_shared(Version::V4_3, async |cluster| {
-        let name = "killed-share";
-        create(cluster, NewTopic::new(name, 2)).await;
-        configure(cluster, name, "share.auto.offset.reset", "earliest").await;
-        write(cluster, name, 2, PER_PARTITION).await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let bootstrap = cluster.bootstrap();
-        let arguments = [
-            "verifiable-share-consumer",
-            "--bootstrap-server",
-            &bootstrap,
-            "--topic",
-            name,
-            "--group-id",
-            name,
-        ];
-        let (mut delivered, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
-        for round in 0..3 {
-            let mut member = Member::start(folder.path(), &format!("{name}-{round}"), &arguments);
-            wait_until("it has records", async || !member.events("records_consumed").is_empty()).await;
-            member.process.kill();
-            delivered.extend(member.shared("records_consumed"));
-            let told = member.shared("offsets_acknowledged");
-            assert!(told.is_disjoint(&acknowledged), "acknowledged twice");
-            acknowledged.extend(told);
-        }
-        let last = take_the_rest(cluster, name).await;
-        let again: BTreeSet<At> = last.iter().filter(|(_, count)| **count > 1).map(|(at, _)| *at).collect();
-        assert!(!again.is_empty(), "the dead had nothing in their hands");
-        let last: BTreeSet<At> = last.into_keys().collect();
-        assert!(last.is_disjoint(&acknowledged), "what is done with came again");
-        let all: BTreeSet<At> =
-            (0..2).flat_map(|partition| (0..PER_PARTITION as i64).map(move |at| (partition, at))).collect();
-        assert_eq!(delivered.union(&last).copied().collect::<BTreeSet<_>>(), all);
-    });
-}
-
-/// Takes and accepts records until all are done with; their delivery counts.
-async fn take_the_rest(cluster: &'static Cluster, name: &'static str) -> BTreeMap<At, i16> {
-    let config = ShareConsumerConfig {
-        client: client(cluster, name),
-        group_id: Some(name.to_owned()),
-        acknowledgement_mode: AcknowledgementMode::Explicit,
-        ..Default::default()
-    };
-    let mut consumer = ShareConsumer::new(config).expect("a share consumer");
-    consumer.subscribe([name]).expect("subscribe");
-    let mut taken = BTreeMap::new();
-    loop {
-        let batch = consumer.poll(Duration::from_millis(500)).await.expect("poll");
-        let at = batch.topic_partition().clone();
-        for shared in &batch {
-            let before = taken.insert((i64::from(at.partition), shared.record.offset), shared.delivery_count);
-            assert_eq!(before, None, "offset {} of {at} came twice to one member", shared.record.offset);
-            consumer
-                .acknowledge(&at, shared.record.offset, AcknowledgeType::Accept)
-                .expect("it was handed out");
-        }
-        for result in consumer.commit().await.expect("commit") {
-            result.result.expect("acknowledged");
-        }
-        if batch.is_empty() && is_all_done(cluster, name).await {
-            break;
-        }
-    }
-    consumer.close(Duration::from_secs(30)).await.expect("close");
-    taken
-}
-
-/// Whether Kafka's own tool finds nothing left to deliver. The group's offsets alone do not say it: the coordinator moves
-/// them on some time after.
-async fn is_all_done(cluster: &'static Cluster, name: &'static str) -> bool {
-    let class = "org.apache.kafka.tools.consumer.group.ShareGroupCommand";
-    let arguments = ["--describe", "--group", name];
-    let told = tokio::task::spawn_blocking(move || cluster.tool(class, &arguments)).await.expect("the tool");
-    let lags: Vec<&str> = told
-        .lines()
-        .filter(|line| line.starts_with(name))
-        .filter_map(|line| line.split_whitespace().last())
-        .collect();
-    assert_eq!(lags.len(), 2, "{told}");
-    lags.iter().all(|lag| *lag == "0")
 }
