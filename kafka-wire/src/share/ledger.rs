@@ -84,7 +84,7 @@ impl Acknowledgement {
         let mut offsets: Vec<RangeInclusive<i64>> = Vec::new();
         for (first, (last, _)) in self.runs.iter().filter(|(_, (_, kind))| ![GAP, RETURN].contains(kind)) {
             match offsets.last_mut() {
-                Some(run) if *run.end() + 1 == *first => *run = *run.start()..=*last,
+                Some(run) if run.end().checked_add(1) == Some(*first) => *run = *run.start()..=*last,
                 _ => offsets.push(*first..=*last),
             }
         }
@@ -95,7 +95,9 @@ impl Acknowledgement {
         let mut batches: Vec<AcknowledgementBatch> = Vec::new();
         for (first, (last, kind)) in &self.runs {
             match batches.last_mut() {
-                Some(batch) if batch.last_offset + 1 == *first && batch.types == [wire(*kind)] => {
+                Some(batch)
+                    if batch.last_offset.checked_add(1) == Some(*first) && batch.types == [wire(*kind)] =>
+                {
                     batch.last_offset = *last;
                 }
                 _ => batches.push(AcknowledgementBatch {

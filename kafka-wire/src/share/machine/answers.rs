@@ -1,12 +1,14 @@
 //! What brokers answer in a session.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::HashMap;
+
 use super::super::deliveries::Delivery;
 use super::super::ledger::{Acknowledgement, GAP, RETURN};
-use super::super::session::{Flight, FlightKind};
+use super::super::session::{Flight, FlightKind, Slot};
 use super::ShareMachine;
 use crate::engine::{Core, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -51,28 +53,28 @@ impl ShareMachine {
                 Ok(answer) => answer,
                 Err(error) => return self.session_failed(now, node, flight, error, core),
             };
-        if let (Some(session), FlightKind::Fetch(partitions)) = (self.sessions.get_mut(&node), &flight.kind) {
+        let mut awaited = match &flight.kind {
+            FlightKind::Fetch(partitions) => partitions.clone(),
+            _ => BTreeSet::new(),
+        };
+        if let Some(session) = self.sessions.get_mut(&node) {
             session.advance();
-            session.partitions.clone_from(partitions);
+            session.partitions.clone_from(&awaited);
             session.is_flowing = false;
         }
         self.counts.fetches += 1;
         core.learn_brokers(&answer.endpoints);
-        self.settle(
-            now,
-            node,
-            flight,
-            |said| {
-                let partition = find(&answer.topics, said, |partition| partition.index);
-                partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.acknowledge_error))
-            },
-            core,
-        );
+        let errors = errors(&answer.topics, |partition| (partition.index, partition.acknowledge_error));
+        self.settle(now, node, flight, &errors, core);
         self.deliveries.lock().set_lock_timeout(answer.lock_timeout);
         let locked_until = now + answer.lock_timeout;
         for (id, partitions) in answer.topics {
             let Some(topic) = core.cluster().topic_name(id).map(Arc::clone) else { continue };
             for partition in partitions {
+                // What was not asked for, or comes twice, would be handed out twice.
+                if !awaited.remove(&(id, partition.index)) {
+                    continue;
+                }
                 let at = TopicPartition { topic: Arc::clone(&topic), partition: partition.index };
                 if let Some(code) = partition.error {
                     self.partition_refused(now, node, &at, code, partition.leader, core);
@@ -179,35 +181,20 @@ impl ShareMachine {
                 learn_leader(now, &at, partition.leader, core);
             }
         }
-        self.settle(
-            now,
-            node,
-            flight,
-            |said| {
-                let partition = find(&answer.topics, said, |partition| partition.index);
-                partition.map_or_else(|| Err(unanswered()), |partition| verdict(partition.error))
-            },
-            core,
-        );
+        let errors = errors(&answer.topics, |partition| (partition.index, partition.error));
+        self.settle(now, node, flight, &errors, core);
         self.deliveries.wake();
     }
 
     /// Sorts out what has become of what was acknowledged: what the broker could not take now is told again, as
     /// Java does, until it takes it, the lock ends, or `default.api.timeout.ms` is over.
-    fn settle(
-        &mut self,
-        now: Instant,
-        node: BrokerId,
-        flight: Flight,
-        verdict: impl Fn(&Acknowledgement) -> Result<()>,
-        core: &mut Core,
-    ) {
+    fn settle(&mut self, now: Instant, node: BrokerId, flight: Flight, errors: &Errors, core: &mut Core) {
         let Some(session) = self.sessions.get_mut(&node) else { return };
         let deadline = now + core.config().default_api_timeout;
         let mut settled = Vec::new();
         let mut is_put_back = false;
         for mut said in flight.acknowledged {
-            let result = verdict(&said);
+            let result = verdict(errors, &said);
             let give_up_at = *said.give_up_at.get_or_insert(deadline);
             let is_passing = result.as_ref().is_err_and(|error| error.code().is_some_and(is_passing));
             if is_passing && now < give_up_at && self.closing.is_none() && session.may_put_back(&said) {
@@ -292,14 +279,17 @@ pub(super) fn all(said: Vec<Acknowledgement>, error: &Error) -> Vec<(Acknowledge
     said.into_iter().map(|said| (said, Err(error.clone()))).collect()
 }
 
-/// What an answer says of a partition.
-fn find<'a, T>(
-    topics: &'a [(TopicId, Vec<T>)],
-    said: &Acknowledgement,
-    index: impl Fn(&T) -> i32,
-) -> Option<&'a T> {
-    let mut topics = topics.iter().filter(|(id, _)| *id == said.topic_id);
-    topics.find_map(|(_, partitions)| partitions.iter().find(|it| index(it) == said.partition.partition))
+/// What an answer says of what was acknowledged, by partition.
+type Errors = HashMap<Slot, Option<ErrorCode>>;
+
+/// `read` gives a partition's number and its error. Of a partition that is named twice the last word counts.
+fn errors<T>(topics: &[(TopicId, Vec<T>)], read: impl Fn(&T) -> (i32, Option<ErrorCode>)) -> Errors {
+    let partitions = topics.iter().flat_map(|(id, partitions)| partitions.iter().map(move |it| (*id, it)));
+    let errors = partitions.map(|(id, partition)| {
+        let (index, error) = read(partition);
+        ((id, index), error)
+    });
+    errors.collect()
 }
 
 /// The partition is led by somebody else, or is gone: its locks are, too.
@@ -326,21 +316,22 @@ fn learn_leader(now: Instant, partition: &TopicPartition, hint: Option<LeaderHin
     }
 }
 
-fn verdict(error: Option<ErrorCode>) -> Result<()> {
-    match error {
-        None => Ok(()),
-        Some(ErrorCode::INVALID_RECORD_STATE) => {
+/// What has become of what was `said`.
+fn verdict(errors: &Errors, said: &Acknowledgement) -> Result<()> {
+    match errors.get(&(said.topic_id, said.partition.partition)) {
+        Some(None) => Ok(()),
+        Some(Some(ErrorCode::INVALID_RECORD_STATE)) => {
             Err(Error::broker(ErrorCode::INVALID_RECORD_STATE, "acknowledge records").with_hint(
                 "their lock had ended (group.share.record.lock.duration.ms), and others may have them",
             ))
         }
-        Some(code) => Err(Error::broker(code, "acknowledge records")),
+        Some(Some(code)) => Err(Error::broker(*code, "acknowledge records")),
+        None => Err(Error::new(
+            ErrorKind::Protocol,
+            "acknowledge records: the broker's answer does not name the partition",
+        )
+        .with_possibly_written()),
     }
-}
-
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Protocol, "acknowledge records: the broker's answer does not name the partition")
-        .with_possibly_written()
 }
 
 /// An answer's records by batch.
@@ -358,8 +349,14 @@ struct Divided {
 fn divide(answer: SharedPartition) -> Divided {
     let mut divided = Divided::default();
     let mut left = answer.acquired;
-    left.retain(|range| range.first_offset <= range.last_offset && range.first_offset >= 0);
-    left.sort_unstable_by_key(|range| range.first_offset);
+    left.sort_by_key(|range| range.first_offset);
+    // No broker hands out an offset twice: of ranges with one in common the first counts.
+    let mut end = -1;
+    left.retain(|range| {
+        let is_apart = end < range.first_offset && range.first_offset <= range.last_offset;
+        end = if is_apart { range.last_offset } else { end };
+        is_apart
+    });
     let mut left = VecDeque::from(left);
     for batch in record::batches(answer.records) {
         let batch = match batch {

@@ -417,6 +417,56 @@ fn offsets_without_a_record_and_records_that_cannot_be_read_are_told_by_themselv
     assert_eq!((batches[0].first_offset, batches[0].acknowledge_types[0]), (8, 2));
 }
 
+/// What no broker sends: entries for a partition that was not asked for, for no topic that is known, twice the same,
+/// and offsets that cannot be.
+#[test]
+fn entries_of_an_answer_that_make_no_sense_are_passed_over() {
+    let mut world = World::new();
+    let good = fetched(&set(0, 5), &[(0, 4, 1)]).responses.remove(0);
+    let of = |index| good.partitions[0].clone().with_partition_index(index);
+    let nobody = uuid::Uuid::from_bytes([9; 16]);
+    let topics = vec![
+        good.clone().with_topic_id(nobody),
+        good.clone().with_partitions(vec![of(1), of(-1), of(i32::MAX), of(0), of(0)]),
+        good.clone(),
+    ];
+    world.fetch(fetched(&[], &[]).with_responses(topics));
+    assert_eq!((world.take(), world.take()), (Some(vec![0, 1, 2, 3, 4]), None));
+    (0..5).for_each(|offset| world.say(offset, AcknowledgeType::Accept));
+    let answer = world.commit();
+    let wrong = [(7, 6, 1), (-5, -1, 1), (6, 6, 2), (8, i64::MAX, 1), (9, 9, 1), (i64::MAX, i64::MAX, 1)];
+    let told = fetched(&set(5, 2), &[&[(5, 6, 1)], &wrong[..]].concat()).responses.remove(0);
+    let told = told.clone().with_partitions(vec![told.partitions[0].clone(), of(1)]);
+    assert_eq!(said_in(&world.fetch(fetched(&[], &[]).with_responses(vec![told]))), []);
+    assert_eq!(world.take(), Some(vec![5, 6]));
+    let request = world.acknowledge(acknowledged(None));
+    let told = said(&request.topics[0].partitions[0].acknowledgement_batches);
+    assert_eq!(told, [(0, 4, vec![1]), (8, i64::MAX, vec![0])]);
+    assert!(answer.lock().unwrap().take().is_some());
+}
+
+#[test]
+fn an_answer_about_others_leaves_the_fate_of_acknowledgements_open() {
+    let other = || acknowledged(None).responses.remove(0);
+    let topics = [
+        Vec::new(),
+        vec![other().with_topic_id(uuid::Uuid::from_bytes([9; 16]))],
+        vec![other().with_partitions(vec![Acknowledged::default().with_partition_index(1)])],
+    ];
+    for topics in topics {
+        let mut world = World::with_records();
+        world.fetch(nothing());
+        world.say(0, AcknowledgeType::Accept);
+        let answer = world.commit();
+        world.acknowledge(ShareAcknowledgeResponse::default().with_responses(topics));
+        let results = answer.lock().unwrap().take().unwrap().unwrap();
+        let error = results[0].result.as_ref().unwrap_err();
+        assert!(error.possibly_written() && error.kind() == ErrorKind::Protocol, "{error}");
+        world.command(Command::Want(None));
+        assert_eq!(world.fetch(nothing()).share_session_epoch, 3, "the session goes on");
+    }
+}
+
 #[test]
 fn renewals_need_a_broker_that_has_them() {
     let mut world = World::with_records();
