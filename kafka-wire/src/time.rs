@@ -57,8 +57,12 @@ impl Rng {
     }
 }
 
+/// The shortest delay, also where none is wanted (`retry.backoff.ms=0`): a machine that may try again in the same
+/// instant would go round for ever.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+
 /// Exponential backoff with jitter, as Kafka's `ExponentialBackoff`: doubles from `initial` to `max`,
-/// each delay up to 20 % shorter or longer so that clients do not return in step.
+/// each delay up to 20 % shorter or longer so that clients do not return in step, and 1 ms at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The delay after the first failure.
@@ -73,7 +77,7 @@ impl Backoff {
         let doublings = failures.saturating_sub(1).min(20);
         let delay = self.initial.saturating_mul(1 << doublings).min(self.max.max(self.initial));
         let permille = 800 + rng.below(401) as u32;
-        delay.saturating_mul(permille) / 1000
+        (delay.saturating_mul(permille) / 1000).max(DELAY_MIN)
     }
 }
 
@@ -94,6 +98,12 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn time_passes_between_attempts_also_without_a_backoff() {
+        let none = Backoff { initial: Duration::ZERO, max: Duration::ZERO };
+        assert_eq!(none.delay(1, &mut Rng::new(7)), DELAY_MIN);
     }
 
     #[test]

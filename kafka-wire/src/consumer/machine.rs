@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -68,9 +68,6 @@ pub(crate) enum Command {
     /// Describe a topic.
     Describe(Arc<str>, Reply<Topic>),
 }
-
-/// How long a start is looked up at least before the application hears of it.
-const LOOKUP_MIN: Duration = Duration::from_millis(10);
 
 /// What a lookup is for.
 #[derive(Debug)]
@@ -203,8 +200,7 @@ impl ConsumerMachine {
 
     /// Looks up what partitions need to know before they can be fetched.
     fn start_partitions(&mut self, now: Instant, core: &Core) {
-        // Not now: what comes to nothing is looked up again.
-        let give_up_at = now + core.config().default_api_timeout.max(LOOKUP_MIN);
+        let give_up_at = now + core.config().default_api_timeout;
         let isolation = self.config.isolation;
         let mut committed = Vec::new();
         let mut lookups = Vec::new();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::consumer::model::Event;
 use crate::error::ErrorCode;
+use crate::time::Backoff;
 use world::{NODES, PARTITIONS, Part, Unreadable, World, partition};
 
 #[test]
@@ -184,6 +185,28 @@ fn an_outage_at_the_start_is_told_and_survived() {
         world.settle();
         assert_eq!(world.seen[0], world.parts[0].log.expected(0, world.config.isolation));
         assert!(world.errors.is_empty(), "{:?}", world.errors);
+    }
+}
+
+/// A start that cannot be looked up now is looked up again later, and not in the same instant.
+#[test]
+fn a_client_without_patience_or_backoff_still_lets_time_pass_between_attempts() {
+    let none = Backoff { initial: Duration::ZERO, max: Duration::ZERO };
+    for (patience, unreadable) in
+        [(Duration::ZERO, Unreadable::No), (Duration::from_secs(60), Unreadable::AtAll)]
+    {
+        let mut world = World::new(|config| {
+            config.client.retry_backoff = none;
+            config.client.default_api_timeout = patience;
+        });
+        world.unreadable = unreadable;
+        world.assign_all(Position::Beginning);
+        for _ in 0..20 {
+            while world.serve() {}
+            world.take(10);
+            world.pass(Duration::from_millis(5));
+        }
+        assert!(!world.errors.is_empty());
     }
 }
 
