@@ -24,6 +24,8 @@ mod tests;
 
 pub use builder::{BatchBuilder, SealedBatch, end_transaction_marker};
 pub use compression::Compression;
+#[cfg(test)]
+pub(crate) use compression::panic_next;
 pub use header::{BATCH_HEADER_BYTES, BatchHeader};
 pub use reader::{Batches, ControlMarker, RawBatch, batches};
 pub use view::{Header, Headers, RecordIter, RecordRef, Records};

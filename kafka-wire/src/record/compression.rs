@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 
@@ -132,6 +133,27 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// What `call` answers, unless it panics: codecs are others' code, and meet whatever bytes peers send.
+fn shielded<T>(codec: Codec, call: impl FnOnce() -> T) -> Option<T> {
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        assert!(!PANICS.take(), "as a test wants it");
+        call()
+    }));
+    called.inspect_err(|_| tracing::error!(codec = codec.name(), "a codec panicked")).ok()
+}
+
+#[cfg(test)]
+thread_local! {
+    static PANICS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// The next batch that this thread compresses or decompresses meets a panic.
+#[cfg(test)]
+pub(crate) fn panic_next() {
+    PANICS.set(true);
+}
+
 /// Compresses `body` in place and answers what it is compressed with now. The memory stays that of
 /// `body`, so that it can be used for the next batch.
 pub(super) fn compress(compression: Compression, body: &mut BytesMut) -> Codec {
@@ -140,9 +162,13 @@ pub(super) fn compress(compression: Compression, body: &mut BytesMut) -> Codec {
     }
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.output.clear();
-        let done = scratch.compress(compression, body);
-        // Writing into memory does not fail; if it ever does, the batch is as right uncompressed.
-        let codec = if done.is_ok() { compression.codec } else { Codec::None };
+        // Writing into memory does not fail, nor should a codec panic: if it ever does, the batch is as right
+        // uncompressed, where a batch that is missing would hold up all behind it.
+        let done = shielded(compression.codec, || scratch.compress(compression, body));
+        if done.is_none() {
+            *scratch = Scratch::default();
+        }
+        let codec = if matches!(done, Some(Ok(()))) { compression.codec } else { Codec::None };
         if codec != Codec::None {
             body.clear();
             body.extend_from_slice(&scratch.output);
@@ -187,6 +213,8 @@ enum Failure {
     Damaged(Cow<'static, str>),
     /// They would grow beyond a limit, which is named with its value.
     TooLarge(&'static str, u64),
+    /// This build cannot tell.
+    NotCompiledIn,
 }
 
 impl From<io::Error> for Failure {
@@ -219,7 +247,7 @@ pub(super) fn decompress(codec: Codec, input: &[u8], limits: &Limits) -> Result<
 #[cfg_attr(not(feature = "lz4"), allow(unused_variables, reason = "only LZ4 depends on the format"))]
 pub(super) fn decompress_legacy(codec: Codec, magic: i8, input: &[u8], limits: &Limits) -> Result<Bytes> {
     let mut output = Vec::new();
-    let done = match codec {
+    let done = shielded(codec, || match codec {
         Codec::None => {
             output.extend_from_slice(input);
             Ok(())
@@ -233,8 +261,9 @@ pub(super) fn decompress_legacy(codec: Codec, magic: i8, input: &[u8], limits: &
         #[cfg(feature = "zstd")]
         Codec::Zstd => zstd::decompress(input, limits, &mut output),
         #[allow(unreachable_patterns, reason = "reached when a codec is compiled out")]
-        _ => return Err(not_compiled_in(codec)),
-    };
+        _ => Err(Failure::NotCompiledIn),
+    });
+    let done = done.unwrap_or_else(|| Err("the decompressor panicked".into()));
     done.map_err(|failure| decompression_failed(codec, input.len(), failure))?;
     Ok(Bytes::from(output))
 }
@@ -247,12 +276,30 @@ fn decompression_failed(codec: Codec, input_bytes: usize, failure: Failure) -> E
             Error::new(ErrorKind::CorruptRecords, format!("{attempted}: it exceeds `{limit}` = {value}"))
                 .with_hint(format!("raise `{limit}` if such batches are meant to be there"))
         }
+        Failure::NotCompiledIn => not_compiled_in(codec),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "lz4")]
+    #[test]
+    fn a_codec_that_panics_costs_compression_and_no_record() {
+        let compression = Compression::new(Codec::Lz4, None).unwrap();
+        let plain = BytesMut::from(&[7; 1000][..]);
+        let mut body = plain.clone();
+        panic_next();
+        assert_eq!(compress(compression, &mut body), Codec::None);
+        assert_eq!(body, plain);
+        assert_eq!(compress(compression, &mut body), Codec::Lz4);
+        panic_next();
+        let error = decompress(Codec::Lz4, &body, &Limits::DEFAULT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptRecords);
+        assert!(error.to_string().contains("the decompressor panicked"), "{error}");
+        assert_eq!(decompress(Codec::Lz4, &body, &Limits::DEFAULT).unwrap(), plain);
+    }
 
     #[test]
     fn a_codec_that_is_compiled_out_says_which_feature_it_needs() {

@@ -198,6 +198,20 @@ fn a_waiter_that_nobody_polls_any_more_is_passed_over_after_its_time() {
     assert!(rig.append(1, 10).is_ok());
 }
 
+/// Else its place among the closed ones would stay empty, and hold up all behind it.
+#[test]
+fn a_batch_whose_compressor_panics_keeps_its_place_and_goes_uncompressed() {
+    let compression = Compression::new(Codec::Lz4, None).unwrap();
+    let mut rig = Rig::new(AccumulatorConfig { compression, ..config() });
+    let jobs: Vec<SealJob> = (0..4).filter_map(|_| rig.try_append(0, 600, None).seal).collect();
+    crate::record::panic_next();
+    for job in jobs {
+        assert!(rig.accumulator.sealed(job.run()));
+    }
+    let codecs: Vec<Codec> = rig.ready().iter().map(|ready| ready.batch.codec()).collect();
+    assert_eq!(codecs, [Codec::None, Codec::Lz4, Codec::Lz4]);
+}
+
 #[test]
 fn compressed_batches_leave_in_the_order_they_were_closed() {
     let compression = Compression::new(Codec::Lz4, None).unwrap();
