@@ -272,7 +272,7 @@ impl Buffers {
         self.measures.report(sink);
         let lags = self.slots.iter().filter_map(|(partition, slot)| {
             let (position, ends) = (slot.position?, slot.ends?);
-            let lag = (ends.high_watermark - position.offset).max(0);
+            let lag = ends.high_watermark.saturating_sub(position.offset).max(0);
             Some((&*partition.topic, partition.partition, lag))
         });
         report_lags(lags, sink);

@@ -301,6 +301,9 @@ pub(crate) fn read_topic(topic: TopicMetadata) -> Result<Topic, ErrorCode> {
             in_sync_replicas: partition.in_sync,
         });
     }
+    // One that comes twice counts once.
+    let found = partitions.iter().flatten().count();
+    partitions.truncate(found);
     let partitions: Option<Vec<Partition>> = partitions.into_iter().collect();
     let partitions = partitions.ok_or(ErrorCode::LEADER_NOT_AVAILABLE)?;
     Ok(Topic { id: topic.id, is_internal: topic.is_internal, partitions })
@@ -337,7 +340,7 @@ fn read_coordinator(response: Response, kind: CoordinatorKind, key: &str) -> Res
     };
     ErrorCode::check(code).map_err(|code| Error::broker(code, attempted()))?;
     match u16::try_from(port) {
-        Ok(port) if port != 0 && !host.is_empty() && id >= 0 => {
+        Ok(port) if port != 0 && (1..=255).contains(&host.len()) && id >= 0 => {
             let address = HostPort { host: host.to_string(), port };
             Ok(Broker { id: BrokerId(id), address, rack: None })
         }

@@ -25,6 +25,7 @@ use crate::protocol::messages::{
 use crate::protocol::request::{FrameBuilder, Plain, Request};
 use crate::types::{BrokerId, TopicId};
 
+mod nonsense;
 mod recovery;
 mod sasl;
 mod throttle;

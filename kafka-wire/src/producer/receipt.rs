@@ -93,7 +93,7 @@ impl BatchFate {
             }
         };
         Some(outcome.clone().map(|batch| RecordMetadata {
-            offset: batch.base_offset.map(|base| base + i64::from(index - first)),
+            offset: batch.base_offset.map(|base| base.saturating_add(i64::from(index - first))),
             partition: batch.partition,
             append_time_ms: batch.append_time_ms,
         }))
@@ -388,6 +388,14 @@ mod tests {
         completion.complete(Err(Error::new(ErrorKind::Timeout, "produce")));
         completion.complete(written());
         assert!(completion.state().fate.as_ref().unwrap().of_batch().unwrap().is_err());
+    }
+
+    #[test]
+    fn an_offset_at_the_end_of_all_numbers_is_no_panic() {
+        let completion = Arc::new(Completion::default());
+        let written = written().map(|batch| BatchMetadata { base_offset: Some(i64::MAX), ..batch });
+        completion.complete(written);
+        assert_eq!(Receipt::new(completion, 1).wait().unwrap().offset, Some(i64::MAX));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The producer as a role of the engine: transactions and sender on top of the core.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The machine in an engine, against a scripted cluster and a clock that the test moves.
 
 mod followers;
+mod nonsense;
 mod quiet;
 mod random;
 mod validation;

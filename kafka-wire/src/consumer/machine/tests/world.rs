@@ -85,6 +85,9 @@ pub(super) struct World {
     pub(super) full_fetches: usize,
     pub(super) incremental_fetches: usize,
     pub(super) flip: Option<usize>,
+    /// What is done to answers before they are sent.
+    pub(super) spoil_fetch: Option<fn(&mut FetchResponse)>,
+    pub(super) spoil_metadata: Option<fn(&mut MetadataResponse)>,
     /// Where the right to read is missing.
     pub(super) unreadable: Unreadable,
     /// How often a node was asked for a partition, by new requests and by those of a session.
@@ -150,6 +153,8 @@ impl World {
             full_fetches: 0,
             incremental_fetches: 0,
             flip: None,
+            spoil_fetch: None,
+            spoil_metadata: None,
             unreadable: Unreadable::No,
             asked: BTreeMap::new(),
             seen: vec![Vec::new(); PARTITIONS as usize],
@@ -218,7 +223,9 @@ impl World {
             ApiKey::ApiVersions => self.answer(connection, (api, version, id), &self.versions()),
             ApiKey::Metadata => {
                 request.decode::<MetadataRequest>().unwrap();
-                self.answer(connection, (api, version, id), &self.metadata());
+                let mut answer = self.metadata();
+                self.spoil_metadata.into_iter().for_each(|spoil| spoil(&mut answer));
+                self.answer(connection, (api, version, id), &answer);
             }
             ApiKey::ListOffsets => {
                 let answer = self.list_offsets(node, &request.decode::<ListOffsetsRequest>().unwrap());
@@ -230,7 +237,8 @@ impl World {
                 self.answer(connection, (api, version, id), &answer);
             }
             ApiKey::Fetch => {
-                let answer = self.fetch(node, &request.decode::<FetchRequest>().unwrap());
+                let mut answer = self.fetch(node, &request.decode::<FetchRequest>().unwrap());
+                self.spoil_fetch.into_iter().for_each(|spoil| spoil(&mut answer));
                 self.answer(connection, (api, version, id), &answer);
             }
             other => panic!("{other:?}"),
