@@ -184,7 +184,6 @@ pub struct Cluster {
     run_seed: u64,
     names_made: u64,
     topics_created: u64,
-    members_named: u64,
     next_connection: u64,
     next_retention: Instant,
     next_age_check: Instant,
@@ -411,6 +410,7 @@ impl Cluster {
         self.expire_transactions(now);
         self.write_due_markers(now);
         self.settle_groups(now);
+        self.save_members();
         let touched = std::mem::take(&mut self.grown);
         if !touched.is_empty() {
             self.wake_fetches(now, &touched);

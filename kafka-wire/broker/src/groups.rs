@@ -5,6 +5,7 @@ pub(crate) mod classic;
 pub(crate) mod consumer;
 pub(crate) mod consumer_protocol;
 mod migration;
+mod saved;
 pub(crate) mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,6 +150,8 @@ impl Members {
 pub(crate) struct Group {
     offsets: BTreeMap<(String, i32), CommittedOffset>,
     pub(crate) members: Members,
+    /// What the log has of the members.
+    written: Vec<u8>,
 }
 
 /// All groups.
@@ -159,6 +162,8 @@ pub(crate) struct Groups {
     replies: Replies,
     /// Groups whose coordinator is another one since they were looked at last.
     moved: BTreeSet<String>,
+    /// Groups whose members may have changed since the log was written.
+    touched: BTreeSet<String>,
 }
 
 impl Group {
@@ -176,7 +181,13 @@ impl Group {
 impl Groups {
     /// No groups yet; the first members of an empty one wait `initial_delay` for others.
     pub(crate) fn new(initial_delay: Duration) -> Self {
-        Self { by_id: BTreeMap::new(), initial_delay, replies: Vec::new(), moved: BTreeSet::new() }
+        Self {
+            by_id: BTreeMap::new(),
+            initial_delay,
+            replies: Vec::new(),
+            moved: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
@@ -192,7 +203,13 @@ impl Groups {
         self.by_id.entry(id.to_owned()).or_insert_with(|| Group {
             offsets: BTreeMap::new(),
             members: Members::Classic(ClassicGroup::new(initial_delay)),
+            written: Vec::new(),
         })
+    }
+
+    /// Notes that a group's members may be other ones, or have something else, by the end of the round.
+    fn touch(&mut self, id: &str) {
+        self.touched.insert(id.to_owned());
     }
 
     /// Commits offsets; the group begins to exist with them.
@@ -232,6 +249,7 @@ impl Groups {
         create: bool,
         change: impl FnOnce(&mut ClassicGroup, &mut Replies) -> T,
     ) -> Result<T, ErrorCode> {
+        self.touch(id);
         if create {
             let initial_delay = self.initial_delay;
             let group = self.or_create(id);
@@ -275,6 +293,7 @@ impl Groups {
     /// # Errors
     /// `GROUP_ID_NOT_FOUND`.
     pub(crate) fn share(&mut self, id: &str, create: bool) -> Result<&mut ShareGroup, Failure> {
+        self.touch(id);
         if create {
             let group = self.or_create(id);
             let is_free = group.members.is_empty() && group.offsets.is_empty();
@@ -291,6 +310,7 @@ impl Groups {
 
     /// Removes a member as if it had not been heard of; says whether it was there.
     pub(crate) fn expire_member(&mut self, now: Instant, id: &str, member: &str) -> bool {
+        self.touch(id);
         let Some(group) = self.by_id.get_mut(id) else { return false };
         let ids = group.members.ids();
         let found = ids.iter().find(|(id, instance)| id == member || instance.as_deref() == Some(member));
@@ -308,6 +328,7 @@ impl Groups {
     /// Moves the groups that were marked: their new coordinators know what is in the log.
     pub(crate) fn move_marked(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.moved) {
+            self.touch(&id);
             if let Some(group) = self.by_id.get_mut(&id) {
                 group.members.move_coordinator(now, &mut self.replies);
             }
@@ -326,9 +347,10 @@ impl Groups {
 
     /// Time passed: rebalances go on, and members that were not heard of are gone.
     pub(crate) fn expire(&mut self, now: Instant) {
-        for group in self.by_id.values_mut() {
+        for (id, group) in &mut self.by_id {
             // One step may bring the next one about: each moves its group's deadline on or ends a phase.
             while group.members.deadline().is_some_and(|at| at <= now) {
+                self.touched.insert(id.clone());
                 group.members.expire(now, &mut self.replies);
             }
         }

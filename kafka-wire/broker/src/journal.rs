@@ -57,6 +57,8 @@ pub(crate) enum Entry {
     Share { group: String, topic: [u8; 16], partition: (i32, Saved) },
     /// It forgot what it did with a topic.
     ShareDeleted { group: String, topic: [u8; 16] },
+    /// The members of a group as they are now.
+    Members { group: String, members: Vec<u8> },
 }
 
 /// The file, or nothing when all is in memory.

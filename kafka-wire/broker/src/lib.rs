@@ -42,9 +42,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Quotas of all kinds hold; a request counts as one millisecond of a thread. Topics are compacted where their configuration says so. Without a folder all records are in memory until
-//! `retention.bytes` or `retention.ms` lets them go; with one, what is deleted leaves the index but not the
-//! file. Members of groups are never on disk, the offsets of groups are.
+//! Quotas of all kinds hold; a request counts as one millisecond of a thread. Topics are compacted where their
+//! configuration says so. Without a folder all records are in memory until `retention.bytes` or `retention.ms`
+//! lets them go; with one, what is deleted leaves the index but not the file.
 
 mod api;
 mod authorizer;

@@ -55,6 +55,14 @@ struct State {
     outboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Output>>,
 }
 
+impl State {
+    /// Whether a node takes connections there; one may have been accepted just before it stopped or moved.
+    fn listens(&self, node: i32, port: u16) -> bool {
+        let address = usize::try_from(node).ok().and_then(|node| self.addresses.get(node));
+        self.cluster.is_up(node) && address.is_some_and(|address| address.port() == port)
+    }
+}
+
 impl EmbeddedBroker {
     /// Starts a cluster; when this returns, all its nodes accept connections.
     ///
@@ -303,27 +311,31 @@ async fn greet(
 ) {
     let _ = stream.set_nodelay(true);
     let host = peer.ip().to_string();
+    let Ok(at) = stream.local_addr() else { return };
     let Some(tls) = tls else {
-        return converse(shared, Peer { host, principal: None }, node, stream).await;
+        return converse(shared, Peer { host, principal: None }, (node, at), stream).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let principal = tls::principal(&stream);
-            converse(shared, Peer { host, principal }, node, stream).await;
+            converse(shared, Peer { host, principal }, (node, at), stream).await;
         }
         Ok(Err(error)) => tracing::info!(%error, node, %peer, "a TLS handshake failed"),
         Err(_) => tracing::info!(node, %peer, "a TLS handshake took too long"),
     }
 }
 
-/// One connection: a request at a time, as Kafka does it.
-async fn converse<S>(shared: Arc<Shared>, peer: Peer, node: i32, mut stream: S)
+/// One connection to a node, at the address where it was accepted: a request at a time, as Kafka does it.
+async fn converse<S>(shared: Arc<Shared>, peer: Peer, (node, at): (i32, SocketAddr), mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (outbox, mut answers) = mpsc::unbounded_channel();
     let (connection, mut request_bytes_max) = {
         let mut state = shared.lock();
+        if !state.listens(node, at.port()) {
+            return;
+        }
         let connection = state.cluster.handle_connected_from(node, peer);
         state.outboxes.insert(connection, outbox);
         (connection, state.cluster.request_bytes_max(connection))

@@ -174,7 +174,8 @@
 //!
 //! With [`Options::data`](crate::Options::data) a cluster lives in a folder. Whatever it has acknowledged is there after
 //! `kill -9` of its process and a new start: records, topics and their configuration, access control lists, users, quotas,
-//! the offsets of groups, transactions, what share groups have done. Members of groups join again.
+//! groups with their members and offsets, transactions, what share groups have done. As with Kafka a member that is back
+//! within its session timeout goes on with the partitions that it has.
 //!
 //! ```
 //! # use kafka_wire::config::Properties;

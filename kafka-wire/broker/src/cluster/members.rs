@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Cluster, Now, Parked, Wait, mix};
+use super::{Cluster, Now, Parked, Wait};
 use crate::api;
 use crate::journal::Entry;
 
@@ -83,12 +83,19 @@ impl Cluster {
         }
     }
 
+    /// Writes down what has become of groups' members in this round.
+    pub(super) fn save_members(&mut self) {
+        if !self.journal.is_persistent() {
+            return self.groups.forget_changes();
+        }
+        for (group, members) in self.groups.take_changes() {
+            self.record(Entry::Members { group, members });
+        }
+    }
+
     /// A member id that nobody had: a name to know it by, and what is unique in this cluster.
     pub(crate) fn next_member_id(&mut self, name: &str) -> String {
-        self.members_named += 1;
-        let high = mix(self.seed ^ self.members_named.rotate_left(40));
-        let low = mix(high ^ self.seed.rotate_left(20));
-        let unique = Uuid::from_u64_pair(high, low);
+        let unique = Uuid::from_bytes(self.unique_bytes());
         if name.is_empty() { unique.to_string() } else { format!("{name}-{unique}") }
     }
 

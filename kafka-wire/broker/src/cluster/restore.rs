@@ -31,8 +31,8 @@ const TOPICS_FOLDER: &str = "topics";
 const LOCK_FILE: &str = "lock";
 
 impl Cluster {
-    /// A cluster as `options` say; `seed` tells it from others. With a data folder it goes on where that
-    /// left off, under the identity that it got first.
+    /// A cluster as `options` say; `seed` tells this run from all others. With a data folder it goes on where
+    /// that left off, under the identity that it got first.
     ///
     /// # Errors
     /// When the folder cannot be read or written, or a topic or a key of the options is not possible.
@@ -118,7 +118,6 @@ impl Cluster {
             run_seed: seed,
             names_made: 0,
             topics_created: 0,
-            members_named: 0,
             next_connection: 0,
             next_retention: now.instant,
             next_age_check: now.instant + super::AGE_INTERVAL,
@@ -174,6 +173,11 @@ impl Cluster {
                 }
             }
             Entry::Offsets { group, offsets } => self.groups.commit(&group, offsets),
+            Entry::Members { group, members } => {
+                self.groups.restore(now.instant, &group, members).map_err(|error| {
+                    io::Error::other(format!("read the members of group {group} from the journal: {error}"))
+                })?;
+            }
             Entry::GroupDeleted { group } => {
                 self.groups.remove(&group);
                 self.shares.forget(|(id, ..)| *id == group);
@@ -232,6 +236,10 @@ impl Cluster {
         for (group, content) in self.groups.iter() {
             let offsets = content.offsets().cloned().collect();
             facts.push(Entry::Offsets { group: group.to_owned(), offsets });
+        }
+        for (group, members) in self.groups.logged() {
+            let (group, members) = (group.to_owned(), members.to_vec());
+            facts.push(Entry::Members { group, members });
         }
         facts.extend(self.settings().into_iter().map(|setting| Entry::Setting(Box::new(setting))));
         for ((group, topic, index), partition) in self.shares.iter() {

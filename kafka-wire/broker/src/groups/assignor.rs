@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_wire::TopicId;
+use serde::{Deserialize, Serialize};
 
 /// Partitions by topic.
 pub(crate) type Assignment = BTreeMap<TopicId, BTreeSet<i32>>;
 
 /// Which assignor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Assignor {
     /// Kafka's first, hence what a group gets whose members do not say.
     #[default]

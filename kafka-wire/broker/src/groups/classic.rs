@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
+use serde::{Deserialize, Serialize};
 
 use super::migration::Migrant;
 use super::{Replies, Reply};
@@ -24,7 +25,7 @@ const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub(super) const CONSUMER: &str = "consumer";
 
 /// Where a group stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     /// No members.
     #[default]
@@ -50,7 +51,7 @@ impl State {
 }
 
 /// One member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) instance_id: Option<String>,
     pub(crate) client_id: String,
@@ -61,10 +62,13 @@ pub(crate) struct Member {
     session_timeout: Duration,
     rebalance_timeout: Duration,
     /// When it is gone unless it is heard of.
-    deadline: Instant,
+    #[serde(skip)]
+    deadline: Option<Instant>,
     /// Its `JoinGroup` that waits.
+    #[serde(skip)]
     joining: Option<ConnectionId>,
     /// Its `SyncGroup` that waits.
+    #[serde(skip)]
     syncing: Option<ConnectionId>,
     /// It was told of this generation and has not asked for its assignment yet.
     owes_sync: bool,
@@ -79,7 +83,7 @@ impl Member {
 
     /// When the member's silence ends its membership; one that waits for an answer is not silent.
     fn expiry(&self) -> Option<Instant> {
-        (self.is_new || !self.is_waiting()).then_some(self.deadline)
+        self.deadline.filter(|_| self.is_new || !self.is_waiting())
     }
 
     /// Its metadata for a protocol.
@@ -89,7 +93,7 @@ impl Member {
     }
 
     fn stay(&mut self, now: Instant) {
-        self.deadline = now + self.session_timeout;
+        self.deadline = Some(now + self.session_timeout);
     }
 }
 
@@ -172,7 +176,7 @@ struct Initial {
 }
 
 /// A classic group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ClassicGroup {
     state: State,
     pub(crate) generation: i32,
@@ -181,15 +185,20 @@ pub(crate) struct ClassicGroup {
     leader: Option<String>,
     members: BTreeMap<String, Member>,
     /// Ids that were handed out and not used yet, and until when they may be (KIP-394).
+    #[serde(skip)]
     pending: BTreeMap<String, Instant>,
     /// Member ids by instance id (KIP-345).
     static_members: BTreeMap<String, String>,
     /// When the phase that the group is in ends by itself.
+    #[serde(skip)]
     phase_ends: Option<Instant>,
+    #[serde(skip)]
     initial: Option<Initial>,
     /// `group.initial.rebalance.delay.ms`
+    #[serde(skip)]
     initial_delay: Duration,
     /// The group when it was stable or empty last: what the next coordinator finds in the log.
+    #[serde(skip)]
     saved: Option<Box<Self>>,
 }
 
@@ -408,6 +417,18 @@ impl ClassicGroup {
         self.save();
     }
 
+    /// The group as it is in the log; `None` before it was stable or empty once.
+    pub(super) fn saved(&self) -> Option<&Self> {
+        self.saved.as_deref()
+    }
+
+    /// The group that [`ClassicGroup::saved`] gave to the log, as it comes back from there.
+    pub(super) fn restored(self, initial_delay: Duration) -> Self {
+        let mut group = Self { initial_delay, ..self };
+        group.save();
+        group
+    }
+
     /// The members, as they move to a group of KIP-848.
     pub(super) fn migrants(&self) -> Vec<Migrant> {
         let migrant = |(id, member): (&String, &Member)| Migrant {
@@ -445,7 +466,7 @@ impl ClassicGroup {
                 assignment: migrant.assignment,
                 session_timeout: migrant.session_timeout,
                 rebalance_timeout: migrant.rebalance_timeout,
-                deadline: now + migrant.session_timeout,
+                deadline: Some(now + migrant.session_timeout),
                 joining: None,
                 syncing: None,
                 owes_sync: false,

@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_wire::{ErrorCode, TopicId};
+use serde::{Deserialize, Serialize};
 
 use self::classic_members::ClassicSide;
 pub(crate) use self::reconcile::MemberState;
 use super::assignor::{self, Assignment, Assignor, Candidate};
 use super::classic::MEMBERS_MAX;
+use super::saved::{by_member, by_topic};
 use crate::error::{Failure, fail};
 use crate::topics::Topics;
 
@@ -31,7 +33,7 @@ pub(crate) const LEAVE_FOR_A_WHILE: i32 = -2;
 const FIRST_EPOCH: i32 = 1;
 
 /// What the coordinator asks of members.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Timing {
     /// `group.consumer.session.timeout.ms`
     pub(crate) session_timeout: Duration,
@@ -66,7 +68,7 @@ pub(crate) struct Told {
 }
 
 /// One member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) instance_id: Option<String>,
     pub(crate) rack_id: Option<String>,
@@ -81,28 +83,34 @@ pub(crate) struct Member {
     matching: BTreeSet<String>,
     assignor: Option<Assignor>,
     /// What it may have.
+    #[serde(with = "by_topic")]
     pub(crate) assigned: Assignment,
     /// What it is to give up and may still have.
+    #[serde(with = "by_topic")]
     revoking: Assignment,
     rebalance_timeout: Duration,
-    deadline: Instant,
+    #[serde(skip)]
+    deadline: Option<Instant>,
     /// Until when it has to give up what it is to give up.
+    #[serde(skip)]
     revoke_by: Option<Instant>,
     /// What it is by the classic protocol, where it still speaks that.
     classic: Option<ClassicSide>,
 }
 
 /// A consumer group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ConsumerGroup {
-    timing: Timing,
+    pub(super) timing: Timing,
     pub(crate) epoch: i32,
     /// The epoch that the target is of.
     pub(crate) assignment_epoch: i32,
     members: BTreeMap<String, Member>,
     static_members: BTreeMap<String, String>,
+    #[serde(with = "by_member")]
     target: BTreeMap<String, Assignment>,
     /// The topics that each member wanted when the target was made, with their number of partitions.
+    #[serde(with = "by_member")]
     wanted: BTreeMap<String, BTreeMap<TopicId, i32>>,
     /// Only members of the classic protocol are left: the group becomes a classic one.
     is_left_to_classic_members: bool,
@@ -207,7 +215,7 @@ impl ConsumerGroup {
             return self.leave(now, beat);
         }
         let before = self.enrol(now, beat)?;
-        let deadline = now + self.timing.session_timeout;
+        let deadline = Some(now + self.timing.session_timeout);
         let member = self.member(&beat.member_id)?;
         update(member, beat);
         member.deadline = deadline;
@@ -313,7 +321,7 @@ impl ConsumerGroup {
         let member = self.member(&beat.member_id)?;
         if beat.epoch == LEAVE_FOR_A_WHILE {
             member.epoch = LEAVE_FOR_A_WHILE;
-            member.deadline = now + session_timeout;
+            member.deadline = Some(now + session_timeout);
             // It has let go of everything.
             member.revoking.clear();
             member.revoke_by = None;
@@ -360,12 +368,12 @@ impl ConsumerGroup {
 
     /// When [`ConsumerGroup::expire`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.members.values().map(Member::expiry).min()
+        self.members.values().filter_map(Member::expiry).min()
     }
 
     /// Time passed: members that were not heard of, or do not give up what they should, are gone.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let is_late = |member: &Member| member.expiry() <= now;
+        let is_late = |member: &Member| member.expiry().is_some_and(|at| at <= now);
         let late: Vec<String> =
             self.members.iter().filter(|(_, member)| is_late(member)).map(|(id, _)| id.clone()).collect();
         for id in late {
@@ -377,11 +385,10 @@ impl ConsumerGroup {
     /// Another node coordinates the group now. All of it is in the log; only time begins anew.
     pub(crate) fn move_coordinator(&mut self, now: Instant) {
         for member in self.members.values_mut() {
-            member.deadline = now + self.timing.session_timeout;
-            member.revoke_by = member.revoke_by.map(|_| now + member.rebalance_timeout);
-            if let Some(classic) = &mut member.classic {
-                member.deadline = now + classic.forget_phases();
-            }
+            let silence = member.classic.as_mut().map(ClassicSide::forget_phases);
+            member.deadline = Some(now + silence.unwrap_or(self.timing.session_timeout));
+            let revokes = member.state == MemberState::Unrevoked && !member.is_classic();
+            member.revoke_by = revokes.then(|| now + member.rebalance_timeout);
         }
     }
 }
@@ -407,9 +414,9 @@ impl Member {
     }
 
     /// When it is gone unless something is heard of it.
-    fn expiry(&self) -> Instant {
+    fn expiry(&self) -> Option<Instant> {
         let phase = self.classic.as_ref().and_then(ClassicSide::phase_ends);
-        [self.revoke_by, phase].into_iter().flatten().fold(self.deadline, Instant::min)
+        [self.deadline, self.revoke_by, phase].into_iter().flatten().min()
     }
 
     fn new(now: Instant, instance_id: Option<String>) -> Self {
@@ -428,7 +435,7 @@ impl Member {
             assigned: Assignment::new(),
             revoking: Assignment::new(),
             rebalance_timeout: Duration::ZERO,
-            deadline: now,
+            deadline: Some(now),
             revoke_by: None,
             classic: None,
         }

@@ -41,6 +41,7 @@ impl Groups {
         joining: Joining,
         topics: &Topics,
     ) -> Result<(), ErrorCode> {
+        self.touch(id);
         match self.by_id.get_mut(id).map(|group| &mut group.members) {
             Some(Members::Consumer(group)) if !group.is_empty() => {
                 let connection = joining.connection;
@@ -104,6 +105,7 @@ impl Groups {
         member_id: &str,
         instance_id: Option<&str>,
     ) -> Result<(), ErrorCode> {
+        self.touch(id);
         match self.by_id.get_mut(id).map(|group| &mut group.members) {
             Some(Members::Classic(group)) => group.leave(now, member_id, instance_id, &mut self.replies),
             Some(Members::Consumer(group)) => group.leave_at_once(member_id, instance_id),
@@ -130,6 +132,7 @@ impl Groups {
         timing: Timing,
         topics: &Topics,
     ) -> Result<Told, Failure> {
+        self.touch(id);
         if beat.epoch == 0
             && let Some(group) = self.by_id.get_mut(id)
             && let Members::Classic(classic) = &mut group.members
@@ -148,7 +151,9 @@ impl Groups {
             group.members = Members::Consumer(upgraded);
             return Ok(told);
         }
-        self.consumer(id, (beat.epoch == 0).then_some(timing))?.heartbeat(now, beat, topics)
+        let group = self.consumer(id, (beat.epoch == 0).then_some(timing))?;
+        group.timing = timing;
+        group.heartbeat(now, beat, topics)
     }
 
     /// Makes those groups classic that are left to classic members, who are to join again.
@@ -167,6 +172,7 @@ impl Groups {
     }
 
     fn downgrade(&mut self, now: Instant, id: &str, topics: &Topics) {
+        self.touch(id);
         let initial_delay = self.initial_delay;
         let Some(group) = self.by_id.get_mut(id) else { return };
         let Members::Consumer(consumer) = &group.members else { return };

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_wire::{ErrorCode, TopicId};
+use serde::{Deserialize, Serialize};
 
 use super::assignor::Assignment;
+use super::saved::{by_member, by_topic};
 use crate::error::{Failure, fail};
 use crate::topics::Topics;
 
@@ -31,24 +33,28 @@ pub(crate) struct Beat {
 }
 
 /// One member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) rack_id: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_host: String,
     pub(crate) epoch: i32,
     pub(crate) topics: BTreeSet<String>,
+    #[serde(with = "by_topic")]
     pub(crate) assigned: Assignment,
     previous_epoch: i32,
-    deadline: Instant,
+    #[serde(skip)]
+    deadline: Option<Instant>,
 }
 
 /// A share group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ShareGroup {
     pub(crate) epoch: i32,
     members: BTreeMap<String, Member>,
+    #[serde(with = "by_member")]
     wanted: BTreeMap<String, BTreeMap<TopicId, i32>>,
+    #[serde(with = "by_member")]
     target: BTreeMap<String, Assignment>,
     /// The session timeout of the last heartbeat.
     session_timeout: Duration,
@@ -108,7 +114,7 @@ impl ShareGroup {
         }
         if let Some(member) = self.members.get_mut(id) {
             check_epoch(member, beat.epoch)?;
-            member.deadline = now + session_timeout;
+            member.deadline = Some(now + session_timeout);
             member.client_id.clone_from(&beat.client_id);
             member.client_host.clone_from(&beat.client_host);
             member.rack_id = beat.rack_id.clone().or_else(|| member.rack_id.take());
@@ -151,18 +157,18 @@ impl ShareGroup {
 
     /// When [`ShareGroup::expire`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.members.values().map(|member| member.deadline).min()
+        self.members.values().filter_map(|member| member.deadline).min()
     }
 
     /// Time passed: members that were not heard of are gone.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.members.retain(|_, member| member.deadline > now);
+        self.members.retain(|_, member| member.deadline.is_none_or(|at| at > now));
     }
 
     /// Another node coordinates the group now; only time begins anew.
     pub(crate) fn move_coordinator(&mut self, now: Instant) {
         for member in self.members.values_mut() {
-            member.deadline = now + self.session_timeout;
+            member.deadline = Some(now + self.session_timeout);
         }
     }
 }
@@ -177,7 +183,7 @@ impl Member {
             topics: BTreeSet::new(),
             assigned: Assignment::new(),
             previous_epoch: -1,
-            deadline: now,
+            deadline: Some(now),
         }
     }
 }

@@ -18,6 +18,7 @@ use kafka_wire::protocol::messages::*;
 use tidewater_broker::{Action, ConnectionId, Options, Rule};
 
 use crate::harness::*;
+use crate::restart::kill_and_restart;
 
 pub(crate) const GROUP: &str = "billing";
 pub(crate) const SESSION: Duration = Duration::from_secs(10);
@@ -369,4 +370,31 @@ fn a_fault_can_be_for_one_group() {
     assert_eq!(group.heartbeat(&leader, 2), code.code());
     assert_eq!(group.heartbeat(&leader, 2), 0);
     assert_eq!(group.it.cluster.rule_hits(other), 0);
+}
+
+#[test]
+fn after_a_kill_the_generation_goes_on_that_was_complete_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut group, leader, other) =
+        Group::of_two(Options { data: Some(folder.path().to_owned()), ..Options::default() });
+    let third = group.fresh_id();
+    group.join(&third);
+    assert_eq!(group.heartbeat(&leader, 2), ErrorCode::REBALANCE_IN_PROGRESS.code());
+
+    let left = kill_and_restart(&mut group.it, folder.path());
+    assert_eq!(group.state(), ("Stable".to_owned(), 2), "of the rebalance nothing is known");
+    assert_eq!((group.heartbeat(&leader, 2), group.heartbeat(&other, 2)), (0, 0));
+    assert_eq!(group.commit(&leader, 2), 0);
+    group.sync(&other, 2, &[]);
+    assert_eq!(group.synced(&other).assignment, &b"second"[..]);
+    assert_eq!(group.heartbeat(&third, 2), ErrorCode::UNKNOWN_MEMBER_ID.code());
+    let fourth = group.fresh_id();
+    assert!(![&leader, &other, &third].contains(&&fourth), "no id is given twice");
+
+    // Both fall silent: the group is empty, and stays so.
+    group.it.advance(SESSION + REBALANCE);
+    assert_eq!(group.state(), ("Empty".to_owned(), 0));
+    let _left = kill_and_restart(&mut group.it, left.path());
+    assert_eq!(group.state(), ("Empty".to_owned(), 0));
+    assert_eq!(group.heartbeat(&leader, 2), ErrorCode::UNKNOWN_MEMBER_ID.code());
 }

@@ -16,6 +16,7 @@ use tidewater_broker::Options;
 use uuid::Uuid;
 
 use crate::harness::*;
+use crate::restart::{kill_and_restart, persistent};
 
 const GROUP: &str = "billing";
 const SESSION: Duration = Duration::from_secs(45);
@@ -280,4 +281,50 @@ fn only_consumers_join_beside_members_of_this_protocol() {
         "an empty group changes"
     );
     assert_eq!(describe(&mut it).error_code, ErrorCode::GROUP_ID_NOT_FOUND.code());
+}
+
+#[test]
+fn members_go_on_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut it = persistent(folder.path(), Duration::ZERO);
+    let mut a = Client { instance: Some("one"), ..Client::new("a") };
+    let mut b = Client::new("b");
+    a.join(&mut it);
+    b.join(&mut it);
+    assert!(a.beat(&mut it) && !a.beat(&mut it) && b.beat(&mut it));
+    let before = describe(&mut it);
+    assert_eq!((before.group_state.as_str(), before.members.len()), ("Stable", 2));
+    it.advance(SESSION - Duration::from_secs(1));
+
+    let left = kill_and_restart(&mut it, folder.path());
+    assert_eq!(describe(&mut it), before);
+    it.advance(SESSION - Duration::from_secs(1));
+    assert!(!a.beat(&mut it) && !b.beat(&mut it), "both have what they had, and time began anew");
+    assert_eq!((a.epoch, b.epoch), (3, 3));
+    let other = Client { instance: Some("one"), ..Client::new("other") };
+    assert_eq!(other.refused(&mut it, other.joining(&[TOPIC])), Err(ErrorCode::UNRELEASED_INSTANCE_ID));
+    it.advance(SESSION - Duration::from_secs(1));
+    assert!(!a.beat(&mut it));
+    it.advance(Duration::from_secs(1));
+    assert!(a.beat(&mut it), "the other one was silent");
+    assert_eq!((a.owned.len(), a.epoch), (2, 4));
+
+    // What is to be given up is known after the next one, too, and has its time.
+    b = Client::new("b");
+    b.join(&mut it);
+    let keeps = a.request().with_topic_partitions(Some(partitions(&a.owned)));
+    a.send(&mut it, keeps.clone());
+    let _left = kill_and_restart(&mut it, left.path());
+    for _ in 0..3 {
+        assert_eq!(a.refused(&mut it, keeps.clone()), Ok(()));
+        assert!(!b.beat(&mut it), "not given up yet");
+        it.advance(Duration::from_secs(19));
+    }
+    it.advance(Duration::from_secs(3));
+    assert_eq!(a.refused(&mut it, keeps), Err(ErrorCode::UNKNOWN_MEMBER_ID));
+    assert!(b.beat(&mut it));
+    assert_eq!(b.owned.len(), 2);
+    let leaves = b.request().with_member_epoch(-1);
+    b.send(&mut it, leaves);
+    assert_eq!(describe(&mut it).group_state.as_str(), "Empty");
 }

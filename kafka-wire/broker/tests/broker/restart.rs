@@ -36,7 +36,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The cluster that a start after a kill finds.
-fn kill_and_restart(it: &mut Harness, folder: &Path) -> TempDir {
+pub(crate) fn kill_and_restart(it: &mut Harness, folder: &Path) -> TempDir {
     let left = tempfile::tempdir().unwrap();
     copy(folder, left.path());
     let options = Options { data: Some(left.path().to_owned()), ..Options::default() };
@@ -44,7 +44,7 @@ fn kill_and_restart(it: &mut Harness, folder: &Path) -> TempDir {
     left
 }
 
-fn persistent(folder: &Path, marker_delay: Duration) -> Harness {
+pub(crate) fn persistent(folder: &Path, marker_delay: Duration) -> Harness {
     Harness::new(Options { data: Some(folder.to_owned()), marker_delay, fsync: true, ..Options::default() })
 }
 

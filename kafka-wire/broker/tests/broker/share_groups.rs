@@ -20,6 +20,7 @@ const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
 const LOCK: Duration = Duration::from_secs(30);
+const SESSION: Duration = Duration::from_secs(45);
 
 fn group_id() -> GroupId {
     GroupId(text(GROUP))
@@ -267,8 +268,17 @@ fn what_was_done_survives_a_restart() {
     let mut one = Session::new("one");
     assert_eq!(one.fetch(&mut it), [(0, 2, 1)]);
     assert_eq!(one.acknowledge(&mut it, 0, 1, &[ACCEPT]), Ok(()));
+    let (_, epoch, partitions) = beat(&mut it, "one", 0);
+    assert_eq!(partitions, Some(2));
     it.cluster = Cluster::new(it.now, Options::default(), 9).unwrap(); // lets go of the folder
     it.cluster = Cluster::new(it.now, options(), 2).unwrap();
+    assert_eq!(beat(&mut it, "one", epoch), (0, epoch, None), "a member as before");
+    it.advance(SESSION);
+    assert_eq!(
+        beat(&mut it, "one", epoch).0,
+        ErrorCode::UNKNOWN_MEMBER_ID.code(),
+        "as long as it is heard of"
+    );
     assert_eq!(start_offset(&mut it), 2);
     assert_eq!(Session::new("two").fetch(&mut it), [(2, 2, 2)], "free again, and counted");
 }

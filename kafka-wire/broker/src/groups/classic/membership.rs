@@ -176,7 +176,7 @@ impl ClassicGroup {
             assignment: Bytes::new(),
             session_timeout: joining.session_timeout,
             rebalance_timeout: joining.rebalance_timeout,
-            deadline: now + NEW_MEMBER_JOIN_TIMEOUT,
+            deadline: Some(now + NEW_MEMBER_JOIN_TIMEOUT),
             joining: Some(joining.connection),
             syncing: None,
             owes_sync: false,

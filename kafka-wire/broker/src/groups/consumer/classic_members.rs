@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
+use serde::{Deserialize, Serialize};
 
 use super::{ConsumerGroup, Member, MemberState, Timing};
 use crate::groups::assignor::Assignment;
@@ -17,14 +18,16 @@ use crate::groups::migration::Migrant;
 use crate::topics::Topics;
 
 /// What a member is by the classic protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ClassicSide {
     session_timeout: Duration,
     /// What it could speak, the most wanted first, with its metadata for each.
     protocols: Vec<(String, Bytes)>,
     /// Until when it has to join again.
+    #[serde(skip)]
     join_by: Option<Instant>,
     /// Until when it has to ask for what it was assigned.
+    #[serde(skip)]
     sync_by: Option<Instant>,
 }
 
@@ -77,7 +80,7 @@ impl ConsumerGroup {
             member.client_host = migrant.client_host;
             (member.epoch, member.previous_epoch) = (generation, generation);
             member.rebalance_timeout = migrant.rebalance_timeout;
-            member.deadline = now + migrant.session_timeout;
+            member.deadline = Some(now + migrant.session_timeout);
             member.rack_id = subscription.rack;
             member.topics = subscription.topics.into_iter().collect();
             member.assigned = consumer_protocol::by_id(assigned.partitions, topics);
@@ -216,7 +219,7 @@ impl ConsumerGroup {
             member.client_id = joining.client_id;
             member.client_host = joining.client_host;
             member.rebalance_timeout = joining.rebalance_timeout;
-            member.deadline = now + joining.session_timeout;
+            member.deadline = Some(now + joining.session_timeout);
             member.topics = said.topics.into_iter().collect();
             (member.pattern, member.assignor) = (None, None);
             member.matching.clear();
@@ -322,7 +325,7 @@ impl ConsumerGroup {
         if let Some(member) = self.members.get_mut(id)
             && let Some(classic) = &member.classic
         {
-            member.deadline = now + classic.session_timeout;
+            member.deadline = Some(now + classic.session_timeout);
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use kafka_wire::{ErrorCode, TopicId};
+use serde::{Deserialize, Serialize};
 
 use super::{ConsumerGroup, Member};
 use crate::error::{Failure, fail};
 use crate::groups::assignor::Assignment;
 
 /// How far a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MemberState {
     /// It has what it is to have, in its epoch.
     Stable,
