@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::buffers::{Generation, SharedBuffers, may_pass};
+use super::buffers::{Generation, SharedBuffers, is_tried_again};
 use super::fetched::{LogEnds, Step};
 use super::lookup::{UNKNOWN_TOPIC_PATIENCE, is_unknown, refused_topic, unknown_topic};
 use super::position::{OffsetAndEpoch, Position};
@@ -268,7 +268,7 @@ impl Assigned {
         }
         match self.not_found(now, partition, core) {
             None => {}
-            Some(error) if may_pass(&error) => {
+            Some(error) if is_tried_again(&error) => {
                 // It may come yet: told once, or again and again of what brokers say.
                 self.not_found_since = None;
                 self.unknown_since = self.unknown_since.map(|_| now);

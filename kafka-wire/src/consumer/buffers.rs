@@ -85,8 +85,10 @@ pub(crate) struct Taken {
 }
 
 /// Whether a partition that met `error` is tried further, and the application told once each time: what brokers and
-/// networks get over, and rights, which may be given again. Java's consumer asks again with each poll, too.
-pub(super) fn may_pass(error: &Error) -> bool {
+/// networks get over, and rights, which may be given again (those on the group have hidden what it committed). Java's
+/// consumer asks again with each poll, too. What a refusal means for a membership is another question: see `judge` in
+/// `group/classic/calls` and `group/consumer_protocol/calls`.
+pub(super) fn is_tried_again(error: &Error) -> bool {
     let rights = [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::GROUP_AUTHORIZATION_FAILED];
     error.is_retriable() || error.code().is_some_and(|code| rights.contains(&code))
 }
@@ -94,7 +96,7 @@ pub(super) fn may_pass(error: &Error) -> bool {
 impl Slot {
     fn failure(&mut self) -> Option<Error> {
         match &self.failed {
-            Some(error) if may_pass(error) => self.failed.take(),
+            Some(error) if is_tried_again(error) => self.failed.take(),
             failed => failed.clone(),
         }
     }
@@ -383,7 +385,7 @@ impl Buffers {
         if slot.paused && paused_full {
             return false;
         }
-        slot.failed.take_if(|error| may_pass(error));
+        slot.failed.take_if(|error| is_tried_again(error));
         for step in steps {
             // Steps over nothing may come for ever while the application takes none.
             if slot.queue.back_mut().is_some_and(|last| last.step.absorb(&step)) {

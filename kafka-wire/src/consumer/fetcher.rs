@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use super::aborted::AbortedFilter;
 use super::assigned::{Assigned, State};
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers, may_pass};
+use super::buffers::{Generation, SharedBuffers, is_tried_again};
 use super::fetched::{LogEnds, Step, WalkEnd, walk};
 use super::position::OffsetAndEpoch;
 use super::session::{FINAL, FetchSession, PartitionFetch, SessionRequest};
@@ -409,7 +409,7 @@ impl Fetcher {
             return;
         }
         if !error.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR {
-            if !may_pass(&error) {
+            if !is_tried_again(&error) {
                 return assigned.fail(&self.buffers, partition, error);
             }
             assigned.complain(&self.buffers, partition, error);

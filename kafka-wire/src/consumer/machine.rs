@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use super::assigned::{Assigned, State};
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers, may_pass};
+use super::buffers::{Generation, SharedBuffers, is_tried_again};
 use super::fetcher::Fetcher;
 use super::group_offsets::{Committed, GroupOffsets};
 use super::lookup::{
@@ -283,7 +283,7 @@ impl ConsumerMachine {
         };
         let listed = match result {
             Ok(listed) => listed,
-            Err(error) if may_pass(&error) => {
+            Err(error) if is_tried_again(&error) => {
                 match (&purpose, &mut assigned.state) {
                     (Purpose::Start(_, _, position), state @ State::LookingUp) => {
                         *state = State::Start(*position);
@@ -336,7 +336,7 @@ impl ConsumerMachine {
                     let committed = committed.get(index).and_then(|(_, committed)| committed.clone());
                     self.start_at_committed(now, partition, committed);
                 }
-                Err(error) if may_pass(error) => {
+                Err(error) if is_tried_again(error) => {
                     assigned.state = State::Start(Position::Committed);
                     assigned.try_later(now, core);
                     assigned.complain(&self.buffers, partition, error.clone());

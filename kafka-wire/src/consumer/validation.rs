@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use super::buffers::{Generation, SharedBuffers, may_pass};
+use super::buffers::{Generation, SharedBuffers, is_tried_again};
 use super::position::{OffsetAndEpoch, Position};
 use crate::engine::{Core, Lane, Target, Token};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
@@ -115,7 +115,7 @@ impl Validation {
                 core.request_metadata(now);
                 assigned.try_later(now, core);
             }
-            Err(error) if may_pass(&error) => {
+            Err(error) if is_tried_again(&error) => {
                 assigned.complain(&self.buffers, partition, error.with_partition(partition.clone()));
                 assigned.try_later(now, core);
             }

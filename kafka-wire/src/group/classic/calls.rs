@@ -129,7 +129,7 @@ pub(super) enum Verdict {
     Lost { keep_member_id: bool },
     /// The member needs an id first (KIP-394); the answer has one.
     MemberIdRequired,
-    /// For the application.
+    /// For the application: rights, names and settings. It is tried again with the next poll, unless it is fatal.
     Failed(Error),
 }
 

@@ -135,10 +135,11 @@ pub(super) enum Verdict {
     Fenced(Error),
     /// For the application; the member goes on.
     Denied(Error),
-    /// For the application; the member is out.
+    /// For the application; the member is out, and joins again with the next poll unless this is fatal.
     Failed(Error),
 }
 
+/// As Java's `AbstractHeartbeatRequestManager`.
 pub(super) fn judge(code: i16, message: Option<&str>, caller: &Caller) -> Verdict {
     let Some(code) = ErrorCode::from_wire(code) else {
         return Verdict::Retry(Error::new(ErrorKind::Protocol, "heartbeat: refused without a reason"));
