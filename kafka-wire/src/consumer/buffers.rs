@@ -135,7 +135,7 @@ impl Buffers {
 
     /// Starts a partition anew: nothing is buffered, its position is not known yet.
     fn assign(&mut self, partition: &TopicPartition) -> Generation {
-        self.unassign(partition);
+        self.unassign(std::slice::from_ref(partition));
         self.last_generation += 1;
         let generation = Generation(self.last_generation);
         let slot = Slot {
@@ -152,11 +152,16 @@ impl Buffers {
         generation
     }
 
-    /// Forgets a partition and what is buffered of it.
-    pub(crate) fn unassign(&mut self, partition: &TopicPartition) {
-        self.drop_queue(partition);
-        if self.slots.remove(partition).is_some_and(|slot| slot.is_ready) {
-            self.ready.retain(|ready| ready != partition);
+    /// Forgets partitions and what is buffered of them.
+    pub(crate) fn unassign(&mut self, partitions: &[TopicPartition]) {
+        let mut had_turns = false;
+        for partition in partitions {
+            self.drop_queue(partition);
+            had_turns |= self.slots.remove(partition).is_some_and(|slot| slot.is_ready);
+        }
+        if had_turns {
+            // Once for all of them: thousands may have their turn.
+            self.ready.retain(|ready| self.slots.contains_key(ready));
         }
     }
 

@@ -141,11 +141,7 @@ impl Consumer {
     }
 
     fn forget(&self, partitions: Vec<TopicPartition>) -> Result<()> {
-        let mut buffers = self.buffers.lock();
-        for partition in &partitions {
-            buffers.unassign(partition);
-        }
-        drop(buffers);
+        self.buffers.lock().unassign(&partitions);
         self.mailbox.send(Command::Unassign(partitions))
     }
 

@@ -188,7 +188,7 @@ impl ShareConsumer {
     /// what they say, by partition: an error there says that the group has the records again.
     ///
     /// # Errors
-    /// `Timeout` after `default.api.timeout.ms`, `Closed`.
+    /// `Timeout` after `default.api.timeout.ms`, `Usage` while 10 000 commits wait, `Closed`.
     ///
     /// # Cancel safety
     /// What was acknowledged is told all the same; [`on_acknowledged`](Self::on_acknowledged) hears of it.

@@ -4,7 +4,7 @@ mod answers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +40,10 @@ pub(crate) enum Command {
     /// Tells what was acknowledged, gives back the rest, leaves; at the latest then.
     Close(Instant, Reply<()>),
 }
+
+/// Commits that may wait: a bound against an application that commits each record, and awaits none, while a broker
+/// does not answer.
+const COMMITS_MAX: usize = 10_000;
 
 /// A commit, until all that it waits for is answered.
 #[derive(Debug)]
@@ -82,7 +86,8 @@ pub(crate) struct ShareMachine {
     seen_polls: u64,
     is_wanted: bool,
     wake_at: Option<Instant>,
-    commits: Vec<Commit>,
+    /// In the order of their times to give up.
+    commits: VecDeque<Commit>,
     closing: Option<Closing>,
     is_closed: bool,
     counts: Counts,
@@ -109,7 +114,7 @@ impl ShareMachine {
             seen_polls: 0,
             is_wanted: false,
             wake_at: None,
-            commits: Vec::new(),
+            commits: VecDeque::new(),
             closing: None,
             is_closed: false,
             counts: Counts::default(),
@@ -322,7 +327,7 @@ impl ShareMachine {
             if commit.waits_for.is_empty() {
                 commit.reply.send(Ok(commit.results));
             } else {
-                self.commits.push(commit);
+                self.commits.push_back(commit);
             }
         }
     }
@@ -347,16 +352,19 @@ impl ShareMachine {
         if waits_for.is_empty() {
             return reply.send(Ok(Vec::new()));
         }
+        if self.commits.len() >= COMMITS_MAX {
+            let text = format!("wait for acknowledgements while {COMMITS_MAX} commits wait already");
+            let error = Error::new(ErrorKind::Usage, text).with_possibly_written();
+            return reply.send(Err(error.with_hint("wait for some of them before you commit more")));
+        }
         let give_up_at = now + core.config().default_api_timeout;
-        self.commits.push(Commit { waits_for, results: Vec::new(), give_up_at, reply });
+        self.commits.push_back(Commit { waits_for, results: Vec::new(), give_up_at, reply });
     }
 
     fn give_up_commits(&mut self, now: Instant) {
-        for commit in std::mem::take(&mut self.commits) {
-            if now < commit.give_up_at {
-                self.commits.push(commit);
-                continue;
-            }
+        while self.commits.front().is_some_and(|commit| commit.give_up_at <= now)
+            && let Some(commit) = self.commits.pop_front()
+        {
             let error = Error::new(ErrorKind::Timeout, "acknowledge records in the time allowed");
             commit.reply.send(Err(error.with_possibly_written()));
         }
@@ -457,10 +465,11 @@ impl Role for ShareMachine {
         }
         let member = self.member.as_ref().and_then(ShareMember::poll_timeout);
         let sessions = self.sessions.values().filter_map(Session::poll_timeout);
-        let commits = self.commits.iter().map(|commit| commit.give_up_at);
+        let commits = self.commits.front().map(|commit| commit.give_up_at);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         let leaderless = self.leaderless.map(|(at, _)| at);
-        sessions.chain(commits).chain([member, self.wake_at, closing, leaderless].into_iter().flatten()).min()
+        let own = [commits, member, self.wake_at, closing, leaderless];
+        sessions.chain(own.into_iter().flatten()).min()
     }
 
     fn is_closed(&self) -> bool {

@@ -68,6 +68,7 @@ impl ShareMachine {
         self.settle(now, node, flight, &errors, core);
         self.deliveries.lock().set_lock_timeout(answer.lock_timeout);
         let locked_until = now + answer.lock_timeout;
+        let mut is_refused = false;
         for (id, partitions) in answer.topics {
             let Some(topic) = core.cluster().topic_name(id).map(Arc::clone) else { continue };
             for partition in partitions {
@@ -77,10 +78,18 @@ impl ShareMachine {
                 }
                 let at = TopicPartition { topic: Arc::clone(&topic), partition: partition.index };
                 if let Some(code) = partition.error {
+                    is_refused = true;
                     self.partition_refused(now, node, &at, code, partition.leader, core);
                 }
                 self.deliver(now, node, id, at, partition, locked_until);
             }
+        }
+        // Brokers answer at once where they refuse. With records the application sets the pace.
+        if let Some(session) =
+            self.sessions.get_mut(&node).filter(|session| is_refused && !session.is_flowing)
+        {
+            session.failures = session.failures.saturating_add(1);
+            session.retry_at = Some(now + core.retry_delay(session.failures));
         }
         self.deliveries.wake();
     }
@@ -130,7 +139,7 @@ impl ShareMachine {
     }
 
     fn partition_refused(
-        &mut self,
+        &self,
         now: Instant,
         node: BrokerId,
         partition: &TopicPartition,
@@ -144,10 +153,6 @@ impl ShareMachine {
         tracing::debug!(%error, "no shared records");
         if !code.is_retriable() {
             self.deliveries.lock().report(error);
-        }
-        if let Some(session) = self.sessions.get_mut(&node) {
-            session.failures = session.failures.saturating_add(1);
-            session.retry_at = Some(now + core.retry_delay(session.failures));
         }
     }
 

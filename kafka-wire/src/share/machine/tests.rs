@@ -685,6 +685,44 @@ fn what_is_said_of_a_partition_that_is_read_no_more_does_not_bring_it_back() {
     assert_eq!(named(&world.fetch(nothing())), (vec![0], vec![0]));
 }
 
+/// A topic that must not be read any more, say: the records of others come as fast as before.
+#[test]
+fn a_partition_that_is_refused_holds_up_no_other() {
+    let mut world = World::new();
+    world.assigned = vec![0, 1];
+    world.fetch(nothing());
+    world.pass(5 * SECOND);
+    world.command(Command::Want(None));
+    for base in [0, 5, 10] {
+        let mut answer = fetched(&set(base, 5), &[(base, base + 4, 1)]);
+        let refused = PartitionData::default()
+            .with_partition_index(1)
+            .with_error_code(ErrorCode::UNKNOWN_SERVER_ERROR.code());
+        answer.responses[0].partitions.push(refused);
+        world.fetch(answer);
+        assert_eq!(world.take().map(|offsets| offsets[0]), Some(base));
+    }
+    let mut answer = fetched(&[], &[]);
+    answer.responses[0].partitions[0].error_code = ErrorCode::UNKNOWN_SERVER_ERROR.code();
+    world.command(Command::Want(None));
+    world.fetch(answer);
+    assert!(world.requests.is_empty(), "where there is nothing else, time passes in between");
+    world.pass(SECOND);
+    assert_eq!(world.requests.len(), 1);
+}
+
+#[test]
+fn commits_that_wait_are_bounded() {
+    let mut world = World::with_records();
+    world.fetch(nothing());
+    world.say(0, AcknowledgeType::Accept);
+    let answers: Vec<_> = (0..COMMITS_MAX).map(|_| world.commit()).collect();
+    let error = world.commit().lock().unwrap().take().unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("10000"), "{error}");
+    world.acknowledge(acknowledged(None));
+    assert!(answers.iter().all(|answer| answer.lock().unwrap().as_ref().is_some_and(Result::is_ok)));
+}
+
 #[test]
 fn a_partition_that_the_coordinator_knew_first_is_asked_for_until_it_is_known() {
     let mut world = World::with_records();
