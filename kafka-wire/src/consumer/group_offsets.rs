@@ -179,7 +179,7 @@ impl GroupOffsets {
         let task = self.tasks.front_mut()?;
         let outcome = result.and_then(|response| task.read(response));
         match outcome {
-            Err(error) if error.is_retriable() || task.awaits_rebalance(&error) => {
+            Err(error) if error.is_retriable() || task.may_ask_again(&error) => {
                 if let Some(group) = &self.group
                     && is_about_the_coordinator(&error)
                 {
@@ -262,8 +262,11 @@ impl Task {
     }
 
     /// Whether the group is between two generations, and the commit comes into the next if the partitions are still
-    /// this member's then.
-    fn awaits_rebalance(&self, error: &Error) -> bool {
+    /// this member's then; or whether a question got an answer that makes no sense.
+    fn may_ask_again(&self, error: &Error) -> bool {
+        if error.kind() == ErrorKind::Protocol {
+            return !matches!(self.work, Work::Commit(..));
+        }
         let codes =
             [ErrorCode::REBALANCE_IN_PROGRESS, ErrorCode::ILLEGAL_GENERATION, ErrorCode::STALE_MEMBER_EPOCH];
         self.sent_as.is_some() && error.code().is_some_and(|code| codes.contains(&code))
@@ -348,7 +351,11 @@ fn read_committed(partitions: &[TopicPartition], response: &OffsetFetchResponse)
         answers.extend(answered);
     }
     let find = |wanted: &TopicPartition| -> Result<Option<CommittedOffset>> {
-        let Some(answer) = answers.get(&(&*wanted.topic, wanted.partition)) else { return Ok(None) };
+        let Some(answer) = answers.get(&(&*wanted.topic, wanted.partition)) else {
+            // Not the same as that nothing is committed, after which reading starts elsewhere.
+            let text = "read committed offsets: the coordinator answered without this partition";
+            return Err(Error::new(ErrorKind::Protocol, text).with_partition(wanted.clone()));
+        };
         if let Some(code) = ErrorCode::from_wire(answer.error_code) {
             return Err(refused(code, "read a committed offset").with_partition(wanted.clone()));
         }
@@ -414,6 +421,9 @@ mod tests {
     use crate::protocol::messages::offset_commit_response::{
         OffsetCommitResponsePartition, OffsetCommitResponseTopic,
     };
+    use crate::protocol::messages::offset_fetch_response::{
+        OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+    };
 
     fn offsets(partitions: &[i32]) -> Vec<(TopicPartition, CommittedOffset)> {
         let offset = CommittedOffset { offset: 7, leader_epoch: None, metadata: String::new() };
@@ -429,6 +439,21 @@ mod tests {
         let response = OffsetCommitResponse::default().with_topics(vec![answered]);
         assert!(check_committed(&offsets(&[0, 1]), &response).is_ok());
         let error = check_committed(&offsets(&[0, 2, 1]), &response).unwrap_err();
+        assert_eq!((error.kind(), error.partition().unwrap().partition), (ErrorKind::Protocol, 2));
+    }
+
+    #[test]
+    fn an_answer_that_leaves_a_partition_out_does_not_say_that_nothing_is_committed() {
+        let partition = |index| OffsetFetchResponsePartition::default().with_partition_index(index);
+        let answered = OffsetFetchResponseTopic::default().with_name(topic_name("t")).with_partitions(vec![
+            partition(0).with_committed_offset(7),
+            partition(1).with_committed_offset(-1),
+        ]);
+        let response = OffsetFetchResponse::default().with_topics(vec![answered]);
+        let asked = |count| (0..count).map(|index| TopicPartition::new("t", index)).collect::<Vec<_>>();
+        let offsets = read_committed(&asked(2), &response).unwrap().into_iter();
+        assert_eq!(offsets.map(|(_, at)| at.map(|at| at.offset)).collect::<Vec<_>>(), [Some(7), None]);
+        let error = read_committed(&asked(3), &response).unwrap_err();
         assert_eq!((error.kind(), error.partition().unwrap().partition), (ErrorKind::Protocol, 2));
     }
 

@@ -259,7 +259,8 @@ impl OffsetLookup {
     fn settle(&mut self, now: Instant, id: LookupId, result: Result<ListedOffset>, core: &mut Core) {
         let Some(item) = self.items.get_mut(&id) else { return };
         let error = match result {
-            Err(error) if error.is_retriable() => error,
+            // What makes no sense counts as no answer.
+            Err(error) if error.is_retriable() || error.kind() == ErrorKind::Protocol => error,
             result => {
                 let result = result.map_err(|error| item.describe(error));
                 return self.finish(id, result);

@@ -110,7 +110,7 @@ impl Validation {
                 assigned.validated = asked.leader.1;
                 self.compare(asked, end, assigned, reset);
             }
-            Err(error) if error.is_retriable() || error.code() == Some(ErrorCode::UNKNOWN_SERVER_ERROR) => {
+            Err(error) if is_no_answer(&error) => {
                 tracing::debug!(%partition, %error, "a position could not be validated");
                 core.request_metadata(now);
                 assigned.try_later(now, core);
@@ -180,6 +180,13 @@ impl Assigned {
         let (Some(at), Some((_, Some(epoch)))) = (self.fetches_at(), self.leader) else { return false };
         at.leader_epoch.is_some_and(|read| read < epoch) && self.validated != Some(epoch)
     }
+}
+
+/// What brokers get over, and what makes no sense, too.
+fn is_no_answer(error: &Error) -> bool {
+    error.is_retriable()
+        || error.kind() == ErrorKind::Protocol
+        || error.code() == Some(ErrorCode::UNKNOWN_SERVER_ERROR)
 }
 
 fn has_to_be_asked(versions: &VersionTable) -> bool {

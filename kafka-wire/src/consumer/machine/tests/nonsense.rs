@@ -4,7 +4,9 @@
 use super::*;
 use crate::protocol::messages::fetch_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionData};
 use crate::protocol::messages::metadata_response::MetadataResponseTopic;
-use crate::protocol::messages::{self, FetchResponse, MetadataResponse, StrBytes, TopicName};
+use crate::protocol::messages::{
+    self, FetchResponse, ListOffsetsResponse, MetadataResponse, StrBytes, TopicName,
+};
 
 /// A node that is not there.
 const NOBODY: messages::BrokerId = messages::BrokerId(99);
@@ -131,6 +133,67 @@ fn a_broker_that_asks_for_an_endless_pause_is_fetched_from_again() {
     world.pass(Duration::from_secs(300));
     world.settle();
     world.assert_all_seen("a pause", 0..1);
+}
+
+/// Of what was asked, or of others.
+const NO_OFFSETS: [Spoil<ListOffsetsResponse>; 3] = [
+    ("nothing", |answer| answer.topics.clear()),
+    ("no partition", |answer| answer.topics[0].partitions.clear()),
+    ("others", |answer| answer.topics[0].partitions.iter_mut().for_each(|it| it.partition_index = 99)),
+];
+
+#[test]
+fn a_start_that_is_not_answered_is_asked_for_again() {
+    for (what, spoil) in NO_OFFSETS {
+        let mut world = World::new(|_| {});
+        world.spoil_offsets = Some(spoil);
+        world.append(0, 3);
+        world.assign_all(Position::Beginning);
+        world.settle();
+        world.assert_all_seen(what, 0..0);
+        // In the end the application hears of it, and the answer is still waited for.
+        (0..5).for_each(|_| world.settle());
+        assert!(world.errors.iter().all(|error| error.kind() == ErrorKind::Timeout), "{:?}", world.errors);
+        assert_eq!(world.errors.drain(..).count(), 3, "{what}");
+        world.spoil_offsets = None;
+        world.settle();
+        world.assert_all_seen(what, 0..3);
+    }
+}
+
+/// That a partition is left out does not say that nothing is committed, after which reading starts elsewhere.
+#[test]
+fn committed_offsets_that_are_not_told_are_asked_for_again() {
+    let mut world = World::new(|config| {
+        config.group_id = Some("g".to_owned());
+        config.auto_offset_reset = OffsetReset::Earliest;
+    });
+    world.forgets_commits = true;
+    world.append(0, 5);
+    world.assign(0, Position::Committed);
+    world.settle();
+    world.assert_all_seen("no offsets", 1..3);
+    assert!(world.seen[0].is_empty());
+    world.forgets_commits = false;
+    world.settle();
+    assert_eq!(world.seen[0].iter().map(|seen| seen.offset).collect::<Vec<_>>(), [2, 3, 4]);
+}
+
+#[test]
+fn a_position_that_is_not_validated_is_asked_about_again() {
+    let mut world = World::new(|_| {});
+    world.fetch_version = 11;
+    world.append(0, 3);
+    world.assign(0, Position::Beginning);
+    world.settle();
+    world.spoil_epochs = Some(|answer| answer.topics.clear());
+    world.move_leader(0);
+    world.append(0, 3);
+    world.settle();
+    assert!(world.epoch_questions > 1 && world.seen[0].len() == 3);
+    world.spoil_epochs = None;
+    world.settle();
+    world.assert_all_seen("no epochs", 0..1);
 }
 
 fn topics(answer: &mut MetadataResponse) -> impl Iterator<Item = &mut MetadataResponseTopic> {

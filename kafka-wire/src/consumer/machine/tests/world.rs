@@ -16,15 +16,20 @@ use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
+use crate::protocol::messages::find_coordinator_response::Coordinator;
 use crate::protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use crate::protocol::messages::offset_fetch_response::{
+    OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
 use crate::protocol::messages::{
-    self, ApiKey, ApiVersionsResponse, Encodable, FetchRequest, FetchResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, StrBytes, TopicName,
+    self, ApiKey, ApiVersionsResponse, Encodable, FetchRequest, FetchResponse, FindCoordinatorResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetFetchRequest,
+    OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, StrBytes, TopicName,
 };
 
 pub(super) const NODES: i32 = 2;
@@ -88,6 +93,10 @@ pub(super) struct World {
     /// What is done to answers before they are sent.
     pub(super) spoil_fetch: Option<fn(&mut FetchResponse)>,
     pub(super) spoil_metadata: Option<fn(&mut MetadataResponse)>,
+    pub(super) spoil_offsets: Option<fn(&mut ListOffsetsResponse)>,
+    pub(super) spoil_epochs: Option<fn(&mut OffsetForLeaderEpochResponse)>,
+    /// Whether the coordinator leaves out what is asked for, which is that 2 is committed.
+    pub(super) forgets_commits: bool,
     /// Where the right to read is missing.
     pub(super) unreadable: Unreadable,
     /// How often a node was asked for a partition, by new requests and by those of a session.
@@ -155,6 +164,9 @@ impl World {
             flip: None,
             spoil_fetch: None,
             spoil_metadata: None,
+            spoil_offsets: None,
+            spoil_epochs: None,
+            forgets_commits: false,
             unreadable: Unreadable::No,
             asked: BTreeMap::new(),
             seen: vec![Vec::new(); PARTITIONS as usize],
@@ -228,12 +240,27 @@ impl World {
                 self.answer(connection, (api, version, id), &answer);
             }
             ApiKey::ListOffsets => {
-                let answer = self.list_offsets(node, &request.decode::<ListOffsetsRequest>().unwrap());
+                let mut answer = self.list_offsets(node, &request.decode::<ListOffsetsRequest>().unwrap());
+                self.spoil_offsets.into_iter().for_each(|spoil| spoil(&mut answer));
+                self.answer(connection, (api, version, id), &answer);
+            }
+            ApiKey::FindCoordinator => {
+                let found = Coordinator::default()
+                    .with_key("g".into())
+                    .with_node_id(messages::BrokerId(1))
+                    .with_host("h".into())
+                    .with_port(9001);
+                let found = FindCoordinatorResponse::default().with_coordinators(vec![found]);
+                self.answer(connection, (api, version, id), &found);
+            }
+            ApiKey::OffsetFetch => {
+                let answer = self.committed(&request.decode::<OffsetFetchRequest>().unwrap());
                 self.answer(connection, (api, version, id), &answer);
             }
             ApiKey::OffsetForLeaderEpoch => {
-                let answer =
+                let mut answer =
                     self.ends_of_epochs(node, &request.decode::<OffsetForLeaderEpochRequest>().unwrap());
+                self.spoil_epochs.into_iter().for_each(|spoil| spoil(&mut answer));
                 self.answer(connection, (api, version, id), &answer);
             }
             ApiKey::Fetch => {
@@ -263,6 +290,8 @@ impl World {
             (ApiKey::Metadata, 4, 12),
             (ApiKey::ApiVersions, 0, 4),
             (ApiKey::ListOffsets, 2, 9),
+            (ApiKey::FindCoordinator, 4, 4),
+            (ApiKey::OffsetFetch, 2, 7),
             (ApiKey::Fetch, 4, self.fetch_version),
             // Brokers as old as Fetch 6 are do not let clients ask.
             (ApiKey::OffsetForLeaderEpoch, 0, if self.fetch_version < 9 { 0 } else { 4 }),
@@ -300,6 +329,20 @@ impl World {
             .with_brokers(brokers.collect())
             .with_controller_id(messages::BrokerId(1))
             .with_topics(vec![topic])
+    }
+
+    pub(super) fn committed(&self, request: &OffsetFetchRequest) -> OffsetFetchResponse {
+        let topics = request.topics.iter().flatten().map(|topic| {
+            let asked = topic.partition_indexes.iter().filter(|_| !self.forgets_commits);
+            let committed = asked.map(|index| {
+                let committed = OffsetFetchResponsePartition::default().with_committed_offset(2);
+                committed.with_partition_index(*index).with_committed_leader_epoch(-1)
+            });
+            OffsetFetchResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_partitions(committed.collect())
+        });
+        OffsetFetchResponse::default().with_topics(topics.collect())
     }
 
     pub(super) fn list_offsets(&self, node: i32, request: &ListOffsetsRequest) -> ListOffsetsResponse {
