@@ -1,22 +1,10 @@
 //! Answers that are lost, refusals, fencing: what is committed is right all the same.
 
-use std::time::Duration;
-
 use dataflow::ErrorKind;
 use dataflow::testing::embedded::{Action, ApiKey, ErrorCode, Rule, TransactionVersion};
+use tidewater_tests::patience::comes_about;
 
 use crate::rig::{Rig, Running, copy};
-
-/// Looks again and again; only a hang exceeds the bound.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..12_000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("a minute has passed before {what}");
-}
 
 const PROTOCOLS: [TransactionVersion; 2] = [TransactionVersion::V0, TransactionVersion::V2];
 
@@ -83,17 +71,18 @@ fn d5_of_two_instances_one_takes_over_and_the_other_names_it() {
         // Who has nothing to commit does not learn that it was fenced. Who is fenced comes back once, unless the other
         // has committed by then: so on a slow machine the first may win again.
         let mut written = 30;
-        until("one of two instances ends", || {
+        let is_ended = comes_about(|| {
             rig.write(written..written + 1);
             written += 1;
             first.handle.is_ended() || second.handle.is_ended()
         });
+        assert!(is_ended, "both instances go on");
         let (loser, winner) = if first.handle.is_ended() { (first, second) } else { (second, first) };
         let error = loser.handle.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
         let text = error.to_string();
         assert!(text.contains("instance ") && text.contains("has taken it over"), "{text}");
-        until("the other one has copied all", || rig.committed().len() >= written as usize);
+        assert!(comes_about(|| rig.committed().len() >= written as usize), "the other one does not go on");
         winner.stop();
         assert_eq!(rig.committed(), (0..written).collect::<Vec<_>>());
     }

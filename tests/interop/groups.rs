@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_wire::config::{ConsumerConfig, GroupProtocol, OffsetReset, Strategy};
 use kafka_wire::{Consumer, ErrorCode, Record};
 use tidewater_tests::java;
+use tidewater_tests::patience::comes_about;
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
 use super::support::{consumer_config, on_shared, producer, run};
@@ -97,13 +98,8 @@ impl Group {
 }
 
 fn wait_until(what: &str, groups: &[Group], is_so: impl Fn(&Group) -> bool) {
-    #[allow(clippy::disallowed_methods, reason = "the rim: what hangs fails")]
-    let begun = Instant::now();
-    while !groups.iter().all(&is_so) {
-        let state: Vec<String> = groups.iter().map(Group::describe).collect();
-        assert!(begun.elapsed() < LONG, "waited in vain until {what}:\n{}", state.join("\n"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let state = || groups.iter().map(Group::describe).collect::<Vec<_>>().join("\n");
+    assert!(comes_about(|| groups.iter().all(&is_so)), "waited in vain until {what}:\n{}", state());
 }
 
 fn config(cluster: &Cluster, group: &str, setting: &str) -> ConsumerConfig {

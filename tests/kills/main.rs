@@ -3,9 +3,9 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use tidewater_tests::kills::{Campaign, kills_or, seed};
+use tidewater_tests::patience::comes_about;
 use tidewater_tests::process::{Server, free_ports};
 use tidewater_tests::programs;
 
@@ -16,13 +16,7 @@ fn serve(folder: &Path, port: u16) -> Server {
     let program = programs::tidewater().to_string_lossy();
     let arguments = ["broker", "--listen", &address, "--data", &data.to_string_lossy()];
     let server = Server::start(folder, "broker", &program, &arguments).expect("start the broker");
-    let listens = (0..600).any(|_| {
-        let listens = TcpStream::connect(&address).is_ok();
-        if !listens {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        listens
-    });
+    let listens = comes_about(|| TcpStream::connect(&address).is_ok());
     let log = || std::fs::read_to_string(folder.join("broker.log")).unwrap_or_default();
     assert!(listens, "the broker does not listen on {address}: {}", log());
     server

@@ -7,6 +7,7 @@ pub mod issuer;
 pub mod java;
 pub mod jobs;
 pub mod kills;
+pub mod patience;
 pub mod process;
 pub mod programs;
 pub mod proxy;

@@ -5,13 +5,16 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
+use base64::Engine as _;
+
+use crate::patience::comes_about;
 use crate::process::{Server, free_ports};
 use crate::proxy::Proxy;
 
@@ -169,6 +172,48 @@ fn fetch_jars(version: Version, folder: &Path) -> io::Result<()> {
     if output.status.success() { Ok(()) } else { Err(io::Error::other(text(&output))) }
 }
 
+/// The levels of its features with which a cluster starts.
+const FEATURES: &str = "bootstrap.checkpoint";
+
+/// The file of that name as a release's own tool writes it, at first use.
+fn initial_features(version: Version) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let libs = jars(version);
+    let features = libs.with_file_name(FEATURES);
+    if !features.exists() {
+        let folder = tempfile::tempdir_in(build_folder()).expect("a folder");
+        let (properties, data) = (folder.path().join("properties"), folder.path().join("data"));
+        let lines = format!(
+            "process.roles=controller\nnode.id=0\ncontroller.listener.names=CONTROLLER\n\
+             controller.quorum.voters=0@127.0.0.1:1\nlisteners=CONTROLLER://127.0.0.1:1\nlog.dirs={}\n",
+            data.display()
+        );
+        std::fs::write(&properties, lines).expect("write a configuration");
+        let class_path = format!("{}/*", libs.display());
+        let path = properties.to_string_lossy();
+        let output =
+            java(&class_path, &["kafka.tools.StorageTool", "format", "-t", &random_id(), "-c", &path]);
+        assert!(output.status.success(), "format: {}", text(&output));
+        std::fs::rename(data.join(FEATURES), &features).expect("keep the features");
+    }
+    features
+}
+
+/// As Kafka writes its UUIDs: 128 random bits in base64.
+fn random_id() -> String {
+    let bits = || RandomState::new().hash_one(()).to_be_bytes();
+    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([bits(), bits()].concat())
+}
+
+fn java(class_path: &str, arguments: &[&str]) -> Output {
+    Command::new("java")
+        .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", class_path])
+        .args(arguments)
+        .output()
+        .expect("run java")
+}
+
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -286,10 +331,9 @@ impl Cluster {
     }
 
     fn start_quorum(&self) {
-        let id = self.java(&["kafka.tools.StorageTool", "random-uuid"]);
-        let id = text_of_stdout(&id).lines().last().unwrap_or_default().trim().to_owned();
+        let cluster_id = random_id();
         for node in 0..self.options.nodes {
-            self.format(node, &id);
+            self.format(node, &cluster_id);
             self.start_node(node);
         }
     }
@@ -417,7 +461,7 @@ impl Cluster {
         let class = if name.contains('.') { name.to_owned() } else { format!("{package}.{name}") };
         let mut all = vec![class.as_str(), "--bootstrap-server", bootstrap];
         all.extend_from_slice(arguments);
-        let output = self.java(&all);
+        let output = java(&self.class_path(), &all);
         assert!(output.status.success(), "{name} {arguments:?}: {}", text(&output));
         text_of_stdout(&output)
     }
@@ -456,27 +500,23 @@ impl Cluster {
         self.folder.path().join(node.to_string())
     }
 
-    fn java(&self, arguments: &[&str]) -> Output {
-        Command::new("java")
-            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path()])
-            .args(arguments)
-            .output()
-            .expect("run java")
-    }
-
-    fn configure(&self, node: usize) -> PathBuf {
+    fn configure(&self, node: usize) {
         let folder = self.node_folder(node);
         std::fs::create_dir_all(&folder).expect("a folder for the node");
-        let configuration = folder.join("server.properties");
-        std::fs::write(&configuration, self.server_properties(node)).expect("write server.properties");
-        configuration
+        std::fs::write(folder.join("server.properties"), self.server_properties(node))
+            .expect("write server.properties");
     }
 
+    /// Does what Kafka's tool does, which takes more than a second for each node.
     fn format(&self, node: usize, cluster_id: &str) {
-        let configuration = self.configure(node);
-        let path = configuration.to_string_lossy();
-        let output = self.java(&["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", &path]);
-        assert!(output.status.success(), "format node {node}: {}", text(&output));
+        self.configure(node);
+        let data = self.node_folder(node).join("data");
+        std::fs::create_dir_all(&data).expect("a folder for the node's log");
+        let properties =
+            format!("version=1\ncluster.id={cluster_id}\nnode.id={node}\ndirectory.id={}\n", random_id());
+        std::fs::write(data.join("meta.properties"), properties).expect("write meta.properties");
+        let features = initial_features(self.options.version);
+        std::fs::copy(features, data.join(FEATURES)).expect("copy the release's features");
     }
 
     fn server_properties(&self, node: usize) -> String {
@@ -558,13 +598,7 @@ impl Cluster {
     }
 
     fn wait_for_port(&self, port: u16, name: &str) {
-        let up = (0..240).any(|_| {
-            let open = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            if !open {
-                std::thread::sleep(Duration::from_millis(500));
-            }
-            open
-        });
+        let up = comes_about(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
         assert!(up, "{name} did not open port {port}:\n{}", self.logs());
     }
 }

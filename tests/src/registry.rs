@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
+use crate::patience::comes_about;
 use crate::process::{Server, free_ports};
 use crate::python::python;
 use crate::real_kafka::{build_folder, runs, text};
@@ -65,13 +65,7 @@ impl Registry {
         let server =
             Server::start(folder.path(), "registry", "java", &arguments).expect("start the registry");
         let registry = Self { port, folder, _server: server };
-        let up = (0..240).any(|_| {
-            let up = registry.answers();
-            if !up {
-                std::thread::sleep(Duration::from_millis(500));
-            }
-            up
-        });
+        let up = comes_about(|| registry.answers());
         let log = std::fs::read_to_string(registry.folder.path().join("registry.log")).unwrap_or_default();
         assert!(up, "the registry did not come up:\n{log}");
         registry
