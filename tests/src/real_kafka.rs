@@ -547,6 +547,7 @@ impl Cluster {
              group.consumer.min.session.timeout.ms=6000\n\
              group.share.min.heartbeat.interval.ms=200\n\
              group.share.heartbeat.interval.ms=300\n\
+             group.share.min.record.lock.duration.ms=1000\n\
              log.retention.ms=-1\n",
             self.listener_properties(node),
             data.display(),
