@@ -1,11 +1,15 @@
 //! Membership on a real coordinator, under both protocols: who comes back, who is replaced, who is too slow, who dies.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kafka_wire::config::{ConsumerConfig, GroupProtocol, OffsetReset, Strategy};
-use kafka_wire::{Consumer, ErrorCode, ErrorKind, NewTopic, RebalanceListener, Record, TopicPartition};
+use kafka_wire::{
+    CommittedOffset, Consumer, Error, ErrorCode, ErrorKind, NewTopic, RebalanceListener, Record,
+    TopicPartition,
+};
 use tidewater_tests::real_kafka::{Cluster, Version};
 
 use crate::support::{consumer_config, create, on_shared, producer};
@@ -15,23 +19,23 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// A way for a group to divide partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Eager,
     Cooperative,
     Served,
 }
 
-const WAYS: [Way; 3] = [Way::Eager, Way::Cooperative, Way::Served];
+pub const WAYS: [Way; 3] = [Way::Eager, Way::Cooperative, Way::Served];
 
 /// One group of a test: its topic is named like it.
-struct Group<'a> {
+pub struct Group<'a> {
     cluster: &'a Cluster,
-    name: String,
+    pub name: String,
     way: Way,
 }
 
 impl<'a> Group<'a> {
-    async fn new(cluster: &'a Cluster, what: &str, way: Way, partitions: i32) -> Self {
+    pub async fn new(cluster: &'a Cluster, what: &str, way: Way, partitions: i32) -> Self {
         let name = format!("{what}-{way:?}");
         create(cluster, NewTopic::new(name.as_str(), partitions)).await;
         Self { cluster, name, way }
@@ -52,7 +56,7 @@ impl<'a> Group<'a> {
     }
 
     /// A member that wants the group's topic.
-    fn subscribed(&self, change: impl FnOnce(&mut ConsumerConfig)) -> Consumer {
+    pub fn subscribed(&self, change: impl FnOnce(&mut ConsumerConfig)) -> Consumer {
         let mut member = self.member(change);
         member.subscribe([self.name.as_str()]).expect("subscribe");
         member
@@ -71,10 +75,17 @@ impl<'a> Group<'a> {
     }
 
     async fn write(&self, topic: &str, count: usize) {
+        self.write_to(topic, 1, count).await;
+    }
+
+    /// So many records to each of the topic's first partitions.
+    async fn write_to(&self, topic: &str, partitions: i32, each: usize) {
         let producer = producer(self.cluster, "membership");
-        for number in 0..count {
+        for number in 0..each {
             let value = number.to_string();
-            producer.send(Record::to(topic).partition(0).value(&value)).await.expect("send");
+            for partition in 0..partitions {
+                producer.send(Record::to(topic).partition(partition).value(&value)).await.expect("send");
+            }
         }
     }
 }
@@ -99,7 +110,7 @@ async fn read_until(
 }
 
 /// The same where nothing is to be read.
-async fn poll_until(members: &mut [&mut Consumer], mut is_so: impl FnMut(&[&mut Consumer]) -> bool) {
+pub async fn poll_until(members: &mut [&mut Consumer], mut is_so: impl FnMut(&[&mut Consumer]) -> bool) {
     let seen = read_until(members, |members, _| is_so(members)).await;
     assert_eq!(seen, []);
 }
@@ -111,7 +122,7 @@ fn shares(members: &[&mut Consumer]) -> Vec<BTreeSet<i32>> {
 }
 
 /// Whether the partitions are divided as evenly as can be, each to one.
-fn is_divided(members: &[&mut Consumer], partitions: usize) -> bool {
+pub fn is_divided(members: &[&mut Consumer], partitions: usize) -> bool {
     let shares = shares(members);
     let all: BTreeSet<i32> = shares.iter().flatten().copied().collect();
     let (least, most) = (partitions / members.len(), partitions.div_ceil(members.len()));
@@ -120,14 +131,14 @@ fn is_divided(members: &[&mut Consumer], partitions: usize) -> bool {
         && shares.iter().all(|share| (least..=most).contains(&share.len()))
 }
 
-fn numbers(partitions: &[TopicPartition]) -> Vec<i32> {
+pub fn numbers(partitions: &[TopicPartition]) -> Vec<i32> {
     let mut numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
     numbers.sort_unstable();
     numbers
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+pub enum Told {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
     Lost(Vec<i32>),
@@ -135,11 +146,15 @@ enum Told {
 
 /// What a member's listener was told; nothing of rebalances that brought nothing.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<Told>>>);
+pub struct Diary(Arc<Mutex<Vec<Told>>>);
 
 impl Diary {
-    fn take(&self) -> Vec<Told> {
+    pub fn take(&self) -> Vec<Told> {
         std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn last(&self) -> Option<Told> {
+        self.0.lock().unwrap().last().cloned()
     }
 
     fn tell(&self, told: fn(Vec<i32>) -> Told, partitions: &[TopicPartition]) {
@@ -282,6 +297,68 @@ fn a_member_that_polls_too_seldom_commits_nothing_more_and_comes_back() {
             slow.commit().await.expect("commit");
             assert_eq!(group.committed(0).await, Some(11), "{way:?}");
             slow.close().await.expect("close");
+        }
+    });
+}
+
+/// Told to let go of partitions, it commits what it has read when others have gone on, and not before.
+struct TooLate {
+    diary: Diary,
+    others_have_gone_on: Receiver<()>,
+    committed: Sender<Result<(), Error>>,
+}
+
+impl RebalanceListener for TooLate {
+    fn revoked(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) {
+        self.diary.tell(Told::Revoked, partitions);
+        self.others_have_gone_on.recv().expect("the test goes on");
+        let positions: Vec<(TopicPartition, CommittedOffset)> =
+            consumer.positions().into_iter().map(|(at, position)| (at, position.into())).collect();
+        let committed = self.committed.clone();
+        consumer.commit_async(positions, move |outcome| committed.send(outcome).unwrap_or_default()).unwrap();
+    }
+
+    fn lost(&mut self, _: &mut Consumer, partitions: &[TopicPartition]) {
+        self.diary.tell(Told::Lost, partitions);
+    }
+}
+
+/// Its time is up in the middle of a rebalance, while it lets go: others have its partitions by then, and what it
+/// commits would take them back.
+#[test]
+fn a_member_that_lets_go_for_too_long_commits_nothing_more() {
+    on_shared(Version::V4_3, async |cluster| {
+        for way in WAYS {
+            let group = Group::new(cluster, "lets-go", way, 2).await;
+            group.write_to(&group.name, 2, 10).await;
+            let diary = Diary::default();
+            let (go_on, others_have_gone_on) = channel();
+            let (committed, outcome) = channel();
+            let mut slow = group.subscribed(|config| {
+                config.group.max_poll_interval = Duration::from_secs(3);
+                config.group.session_timeout = Duration::from_secs(6);
+            });
+            read_until(&mut [&mut slow], |_, seen| seen.len() == 20).await;
+            slow.set_listener(TooLate { diary: diary.clone(), others_have_gone_on, committed });
+            let told = diary.clone();
+            let slow = std::thread::spawn(move || {
+                while !matches!(told.last(), Some(Told::Lost(_))) {
+                    slow.poll_blocking(Duration::from_millis(20)).expect("poll");
+                }
+            });
+            let mut other = group.subscribed(|_| ());
+            read_until(&mut [&mut other], |_, seen| seen.len() == 20).await;
+            let three = CommittedOffset { offset: 3, leader_epoch: None, metadata: String::new() };
+            let offsets = other.assignment().into_iter().map(|at| (at, three.clone()));
+            other.commit_offsets(offsets).await.expect("commit");
+            go_on.send(()).expect("it waits");
+            let error = outcome.recv().expect("an outcome").expect_err("it is out of the group");
+            assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_MEMBER_ID), "{way:?}: {error}");
+            slow.join().expect("the slow member");
+            let told = diary.take();
+            assert!(matches!(told[..], [Told::Revoked(_), Told::Lost(_)]), "{way:?}: {told:?}");
+            assert_eq!([group.committed(0).await, group.committed(1).await], [Some(3); 2], "{way:?}");
+            other.close().await.expect("close");
         }
     });
 }

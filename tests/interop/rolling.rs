@@ -1,5 +1,7 @@
 //! What operators do to a cluster on an ordinary day: partitions move to other nodes, and nodes are restarted one
-//! after the other, under a producer, a copier in transactions and a group.
+//! after the other, under a producer, a copier in transactions and a group, with members in the nodes' racks beside them.
+
+mod racks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use kafka_wire::{
 };
 use tidewater_tests::real_kafka::{self, Cluster, Options, Version};
 
+use self::racks::Racked;
 use crate::producer_faults::Writer;
 use crate::support::{
     Entry, Sent, admin, assert_no_faults, consumer_config, create, producer_config, read_all, run,
@@ -29,7 +32,8 @@ fn moved_partitions_and_a_rolling_restart_cost_no_record_and_double_none() {
     if !real_kafka::available() {
         return;
     }
-    let cluster = Arc::new(Cluster::start(Options::new(Version::V4_3, NODES as usize)));
+    let options = Options::new(Version::V4_3, NODES as usize).property("broker.rack", "rack-{node}");
+    let cluster = Arc::new(Cluster::start(options));
     run(async {
         let admin = admin(&cluster);
         for topic in [IN, OUT] {
@@ -41,13 +45,16 @@ fn moved_partitions_and_a_rolling_restart_cost_no_record_and_double_none() {
         let load = Load::start(&cluster);
         load.wait_for(100).await;
         move_partitions(&admin).await;
+        let mut racked = Racked::join(&cluster).await;
         for node in 0..NODES as usize {
             load.wait_for(100).await;
             in_background(&cluster, move |cluster| cluster.stop(node)).await;
+            racked.see_it_gone(node as i32).await;
             load.wait_for(100).await;
             in_background(&cluster, move |cluster| cluster.start_node(node)).await;
             wait_until("all replicas are in sync", async || is_in_sync(&admin).await).await;
         }
+        racked.assert_undisturbed();
         load.wait_for(100).await;
         load.finish(&cluster).await;
     });

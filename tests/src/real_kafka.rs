@@ -265,7 +265,7 @@ impl Options {
         self
     }
 
-    /// Adds a line to each node's `server.properties`, which wins over the harness's own. `{port}` and
+    /// Adds a line to each node's `server.properties`, which wins over the harness's own. `{node}`, `{port}` and
     /// `{controller_port}` in it stand for the node's.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
@@ -554,6 +554,7 @@ impl Cluster {
         );
         for (name, value) in &self.options.properties {
             let value = value
+                .replace("{node}", &node.to_string())
                 .replace("{port}", &port.to_string())
                 .replace("{controller_port}", &controller_port.to_string());
             let _ = writeln!(lines, "{name}={value}");
