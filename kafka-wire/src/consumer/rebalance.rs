@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::error::Error;
 use crate::group::{Event, MemberIdentity};
 use crate::types::TopicPartition;
 
@@ -17,10 +18,14 @@ impl SharedRebalances {
     }
 }
 
+/// The most failures that wait for an application that does not poll; of more, those that came first are told.
+const FAILURES_MAX: usize = 1000;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Rebalances {
-    /// At most an assignment and a revocation for each rebalance, which does not end without the application.
+    /// At most an assignment and a revocation for each rebalance, which does not end without the application; and
+    /// [`FAILURES_MAX`].
     events: VecDeque<Event>,
     /// As whom the application acts: until it knows of a loss, as the member that it was.
     acts_as: Option<MemberIdentity>,
@@ -83,6 +88,11 @@ impl Rebalances {
         if self.is_silent {
             return;
         }
+        if let Event::Failed(error) = &event
+            && !self.is_worth_telling(error)
+        {
+            return;
+        }
         let Event::Lost(lost) = event else {
             self.events.push_back(event);
             return;
@@ -99,6 +109,16 @@ impl Rebalances {
         });
         let lost: Vec<TopicPartition> = lost.into_iter().filter(|at| !unheard.contains(at)).collect();
         self.events.push_back(Event::Lost(lost));
+    }
+
+    /// Not what waits to be told already: a coordinator may refuse the same with every heartbeat.
+    fn is_worth_telling(&self, error: &Error) -> bool {
+        let failures = self.events.iter().filter_map(|event| match event {
+            Event::Failed(known) => Some(known),
+            _ => None,
+        });
+        let text = error.to_string();
+        failures.clone().count() < FAILURES_MAX && failures.into_iter().all(|known| known.to_string() != text)
     }
 
     /// The subscription has ended: what comes now is of the next.
@@ -137,6 +157,7 @@ impl Rebalances {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn at(partition: i32) -> TopicPartition {
         TopicPartition::new("t", partition)
@@ -157,6 +178,25 @@ mod tests {
         assert!(rebalances.is_lost(&at(0)) && !rebalances.is_lost(&at(1)));
         assert!(matches!(rebalances.next_event(), Some(Event::Lost(lost)) if lost == [at(0)]));
         assert!(!rebalances.has_events());
+    }
+
+    #[test]
+    fn the_same_failure_waits_once_and_not_too_many_do() {
+        let mut rebalances = Rebalances::default();
+        let refused = |what: usize| Event::Failed(Error::new(ErrorKind::Usage, format!("read topic {what}")));
+        for _ in 0..3 {
+            rebalances.push(refused(0));
+        }
+        assert_eq!(rebalances.events.len(), 1);
+        (0..2 * FAILURES_MAX).for_each(|what| rebalances.push(refused(what)));
+        rebalances.push(Event::Assigned(vec![at(0)]));
+        assert_eq!(rebalances.events.len(), FAILURES_MAX + 1, "what is no failure always comes");
+        rebalances.next_event();
+        rebalances.push(refused(0));
+        assert!(
+            matches!(rebalances.events.back(), Some(Event::Failed(_))),
+            "it is told again, once it was heard"
+        );
     }
 
     #[test]
