@@ -317,7 +317,12 @@ impl ClassicMember {
         if generation != self.caller.generation {
             return; // It joined anew meanwhile.
         }
-        match judge(&error, "stay in", &self.caller) {
+        let verdict = match error.kind() {
+            // An answer that makes no sense is as good as none.
+            ErrorKind::Protocol => Verdict::Moved,
+            _ => judge(&error, "stay in", &self.caller),
+        };
+        match verdict {
             Verdict::Retry | Verdict::Moved | Verdict::MemberIdRequired => {
                 self.forget_coordinator_after(&error, core);
                 self.heartbeat.failures = self.heartbeat.failures.saturating_add(1);

@@ -246,6 +246,7 @@ impl ConsumerMember {
                     let id = TopicId(topic.topic_id.into_bytes());
                     topic.partitions.into_iter().map(move |partition| (id, partition))
                 })
+                .filter(|(_, partition)| *partition >= 0)
                 .collect();
             // A coordinator that was told all, as after a move, repeats what is known.
             self.is_behind |= has_joined || target != self.target;

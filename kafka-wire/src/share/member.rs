@@ -274,7 +274,7 @@ impl ShareMember {
                 let id = TopicId(topic.topic_id.into_bytes());
                 topic.partitions.into_iter().map(move |partition| (id, partition))
             });
-            self.assignment = slots.collect();
+            self.assignment = slots.filter(|(_, partition)| *partition >= 0).collect();
         }
     }
 

@@ -250,6 +250,23 @@ fn cooperative(config: &mut GroupConfig) {
 }
 
 #[test]
+fn a_heartbeat_whose_answer_makes_no_sense_costs_nothing() {
+    let mut world = World::leading(|_| {});
+    world.pass(3 * SECOND);
+    let (connection, request) = world.next(ApiKey::Heartbeat);
+    // Length and header; of the throttle time one byte is there.
+    let mut bytes = BytesMut::from(&[0, 0, 0, 6][..]);
+    bytes.extend_from_slice(&request.correlation_id.to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    world.engine.handle_bytes(world.now, connection, &mut bytes);
+    world.drain();
+    assert_eq!(world.event(), "none");
+    world.pass(3 * SECOND);
+    assert_eq!(world.beat(OK).generation_id, 1);
+    assert_eq!((world.event(), world.member().owned().len()), ("none".to_owned(), 4));
+}
+
+#[test]
 fn it_gets_an_id_joins_divides_and_is_heard_of() {
     let mut world = World::new(|_| {});
     assert!(world.asked.is_empty(), "nothing to join for");

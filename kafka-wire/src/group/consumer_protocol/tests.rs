@@ -203,6 +203,14 @@ fn refusal(code: ErrorCode) -> ConsumerGroupHeartbeatResponse {
 }
 
 #[test]
+fn partitions_that_cannot_be_are_not_assigned() {
+    let mut world = World::new(1, |_| {});
+    world.subscribe(&["a"], None);
+    world.beat(answer(1, Some(&[(1, &[-1, 0, 0, i32::MIN]), (1, &[1])])));
+    assert_eq!(world.event(), "assigned [a-0, a-1]");
+}
+
+#[test]
 fn it_joins_with_everything_and_then_tells_only_what_changes() {
     let mut world = World::new(1, |config| config.remote_assignor = Some("uniform".into()));
     assert!(world.beats.is_empty(), "nothing to join for");

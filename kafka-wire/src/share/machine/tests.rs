@@ -689,9 +689,12 @@ fn what_is_said_of_a_partition_that_is_read_no_more_does_not_bring_it_back() {
 #[test]
 fn a_partition_that_is_refused_holds_up_no_other() {
     let mut world = World::new();
-    world.assigned = vec![0, 1];
+    // One that cannot be is no partition that is looked for.
+    world.assigned = vec![-1, 0, 1];
     world.fetch(nothing());
+    let asked = world.metadata_requests;
     world.pass(5 * SECOND);
+    assert_eq!(world.metadata_requests, asked);
     world.command(Command::Want(None));
     for base in [0, 5, 10] {
         let mut answer = fetched(&set(base, 5), &[(base, base + 4, 1)]);
