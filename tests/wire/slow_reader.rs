@@ -2,15 +2,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_wire::{Codec, Consumer, Position, Producer, Record, TopicPartition};
+use kafka_wire::{Codec, CommittedOffset, Consumer, Position, Producer, Record, TopicPartition};
 use tidewater_broker::Options;
 
+use crate::consumer_reads::{consumer, partition, write};
 use crate::{block_on, broker};
 
 /// Where a client connects to in the broker's place; counts what the broker sends.
@@ -105,4 +107,39 @@ fn what_is_fetched_ahead_of_a_slow_application_is_bounded() {
         }
         assert!(meter.sent.load(Ordering::SeqCst) > RECORDS * 1000, "all of it came this way");
     }
+}
+
+/// Else its records would be lost: the position has passed them.
+#[test]
+fn a_batch_is_handed_out_also_when_too_many_commands_wait_for_the_client() {
+    let broker = broker(Options::default().with_topic("t", 1));
+    write(&broker, "t", 0..20);
+    // Room for one batch, so that each one that is taken is told to the client.
+    let mut consumer = consumer(&broker, |config| config.queued_max_bytes = 200);
+    consumer.assign([(partition("t"), Position::Beginning)]).unwrap();
+    while !consumer.is_in_contact(&partition("t")) {
+        thread::yield_now();
+    }
+    // Its thread is held up, and its mailbox filled.
+    let ((entered, is_entered), (release, is_released)) = (mpsc::channel(), mpsc::channel());
+    let held_up = move |_| {
+        entered.send(()).unwrap();
+        is_released.recv().unwrap();
+    };
+    let offset = CommittedOffset { offset: 0, leader_epoch: None, metadata: String::new() };
+    consumer.commit_async([(partition("t"), offset)], held_up).unwrap();
+    is_entered.recv().unwrap();
+    while consumer.resume([]).is_ok() {}
+    let mut seen = Vec::new();
+    while let Poll::Ready(batch) = consumer.poll_batch(&mut Context::from_waker(Waker::noop())) {
+        seen.extend(batch.unwrap().iter().map(|record| record.offset));
+    }
+    assert!(!seen.is_empty());
+    release.send(()).unwrap();
+    while seen.len() < 20 {
+        let batch = consumer.poll_blocking(Duration::from_secs(30)).unwrap();
+        assert!(!batch.is_empty(), "{} of 20 records came", seen.len());
+        seen.extend(batch.iter().map(|record| record.offset));
+    }
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
 }

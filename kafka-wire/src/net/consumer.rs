@@ -292,8 +292,9 @@ impl Consumer {
         };
         let room = buffers.take_room_wanted();
         drop(buffers);
-        if room && let Err(error) = self.mailbox.send(Command::Room) {
-            return Poll::Ready(Err(error));
+        if room {
+            // Where too many commands wait, these have the machine look; and what was taken has to be handed out.
+            let _ = self.mailbox.send(Command::Room);
         }
         Poll::Ready(taken.and_then(|taken| self.open(taken)))
     }

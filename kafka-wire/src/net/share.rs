@@ -139,10 +139,12 @@ impl ShareConsumer {
 
     /// Tells the machine that the application polls, and when it stops, by whatever way.
     fn begin_poll(&self) -> Result<Polling> {
-        if self.deliveries.lock().polled(true) {
+        let wants_to_know = self.deliveries.lock().polled(true);
+        let polling = Polling(self.deliveries.clone());
+        if wants_to_know {
             self.mailbox.send(Command::Polled)?;
         }
-        Ok(Polling(self.deliveries.clone()))
+        Ok(polling)
     }
 
     fn take(&mut self, context: &Context<'_>, now: Instant) -> Result<Option<ShareBatch>> {
@@ -155,7 +157,8 @@ impl ShareConsumer {
             }
             drop(deliveries);
             if has_room {
-                self.mailbox.send(Command::Room)?;
+                // Where too many commands wait, these have the machine look; and what was taken has to be handed out.
+                let _ = self.mailbox.send(Command::Room);
             }
             let Some(delivery) = delivery else { return error.map_or(Ok(None), Err) };
             let batch = ShareBatch::open(delivery, &mut self.ledger, &self.limits);
