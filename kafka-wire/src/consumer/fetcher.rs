@@ -22,7 +22,8 @@ use crate::protocol::fetch::{
 use crate::protocol::request::Response;
 use crate::types::{BrokerId, Isolation, TopicId, TopicPartition};
 
-/// How often a damaged batch is fetched before it counts as damaged in the broker's log too.
+/// How often a damaged batch is fetched before it counts as damaged in the broker's log too; and an answer that cannot
+/// be read, before the broker counts as one that this client does not understand.
 const DAMAGED_FETCHES_MAX: u32 = 3;
 
 /// A partition's share of an answer grows up to this when not one whole batch fits: the largest frame that
@@ -50,12 +51,14 @@ struct FetchLoop {
     session: FetchSession,
     in_flight: bool,
     failures: u32,
+    /// Answers in a row that could not be read.
+    damaged: u32,
     retry_at: Option<Instant>,
 }
 
 impl FetchLoop {
     fn new() -> Self {
-        Self { session: FetchSession::new(), in_flight: false, failures: 0, retry_at: None }
+        Self { session: FetchSession::new(), in_flight: false, failures: 0, damaged: 0, retry_at: None }
     }
 
     fn is_due(&self) -> bool {
@@ -198,6 +201,11 @@ impl Fetcher {
         each.session.restart();
         each.failures = each.failures.saturating_add(1);
         each.retry_at = Some(now + core.retry_delay(each.failures));
+        each.damaged += u32::from(error.kind() == ErrorKind::Protocol);
+        let stops = match error.kind() {
+            ErrorKind::Protocol => each.damaged >= DAMAGED_FETCHES_MAX,
+            _ => !error.is_retriable(),
+        };
         core.request_metadata(now);
         if error.is_fatal() {
             self.buffers.lock().fail_all(error.clone());
@@ -211,7 +219,7 @@ impl Fetcher {
             {
                 assigned.lose_contact(&self.buffers, &partition);
                 assigned.preferred = None;
-                if !error.is_retriable() {
+                if stops {
                     assigned.fail(&self.buffers, &partition, error.clone());
                 }
             }
@@ -238,7 +246,7 @@ impl Fetcher {
             }
             return;
         }
-        each.failures = 0;
+        (each.failures, each.damaged) = (0, 0);
         each.session.accepted(response.session_id);
         core.learn_brokers(&response.endpoints);
         let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);

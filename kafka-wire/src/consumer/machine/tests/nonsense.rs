@@ -119,6 +119,42 @@ fn entries_of_a_fetch_that_make_no_sense_cost_nothing() {
     }
 }
 
+impl World {
+    /// A reader that has caught up, before three more records and so many answers that end after their header.
+    fn with_bodiless_fetches(count: u32) -> Self {
+        let mut world = Self::new(|_| {});
+        world.append(0, 3);
+        world.assign(0, Position::Beginning);
+        world.settle();
+        world.bodiless_fetches = count;
+        world.append(0, 3);
+        world.settle();
+        assert_eq!(world.bodiless_fetches, 0);
+        world
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_fetched_again() {
+    let mut world = World::with_bodiless_fetches(2);
+    world.assert_all_seen("no body", 0..1);
+    world.bodiless_fetches = 2;
+    world.append(0, 3);
+    world.settle();
+    world.assert_all_seen("no body, later", 0..1);
+}
+
+#[test]
+fn a_broker_that_cannot_be_understood_stops_its_partitions() {
+    let mut world = World::with_bodiless_fetches(3);
+    let error = world.errors.pop().expect("an error");
+    assert_eq!((error.kind(), world.seen[0].len()), (ErrorKind::Protocol, 3));
+    world.errors.clear();
+    world.assign(0, 3);
+    world.settle();
+    assert_eq!((world.seen[0].len(), world.errors.len()), (6, 0), "until they are assigned anew");
+}
+
 #[test]
 fn a_broker_that_asks_for_an_endless_pause_is_fetched_from_again() {
     let mut world = World::new(|_| {});

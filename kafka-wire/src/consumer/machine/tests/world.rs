@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) spoil_metadata: Option<fn(&mut MetadataResponse)>,
     pub(super) spoil_offsets: Option<fn(&mut ListOffsetsResponse)>,
     pub(super) spoil_epochs: Option<fn(&mut OffsetForLeaderEpochResponse)>,
+    /// How many answers to fetches end after their header.
+    pub(super) bodiless_fetches: u32,
     /// Whether the coordinator leaves out what is asked for, which is that 2 is committed.
     pub(super) forgets_commits: bool,
     /// Where the right to read is missing.
@@ -166,6 +168,7 @@ impl World {
             spoil_metadata: None,
             spoil_offsets: None,
             spoil_epochs: None,
+            bodiless_fetches: 0,
             forgets_commits: false,
             unreadable: Unreadable::No,
             asked: BTreeMap::new(),
@@ -266,6 +269,10 @@ impl World {
             ApiKey::Fetch => {
                 let mut answer = self.fetch(node, &request.decode::<FetchRequest>().unwrap());
                 self.spoil_fetch.into_iter().for_each(|spoil| spoil(&mut answer));
+                if self.bodiless_fetches > 0 {
+                    self.bodiless_fetches -= 1;
+                    return self.answer_with_header_alone(connection, id);
+                }
                 self.answer(connection, (api, version, id), &answer);
             }
             other => panic!("{other:?}"),
@@ -283,6 +290,14 @@ impl World {
         let mut buffer = BytesMut::from(&chunks.concat()[..]);
         self.engine.handle_bytes(self.now, connection, &mut buffer);
         self.drain();
+    }
+
+    fn answer_with_header_alone(&mut self, connection: ConnectionId, id: i32) -> bool {
+        let tags: &[u8] = if self.fetch_version < 12 { &[] } else { &[0] };
+        let frame = [&(4 + tags.len() as i32).to_be_bytes()[..], &id.to_be_bytes(), tags].concat();
+        self.engine.handle_bytes(self.now, connection, &mut BytesMut::from(&frame[..]));
+        self.drain();
+        true
     }
 
     pub(super) fn versions(&self) -> ApiVersionsResponse {
