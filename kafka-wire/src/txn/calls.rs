@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use foldhash::HashSet;
+
 use super::{GroupMetadata, Protocol, Transactions};
 use crate::cluster::CoordinatorKind;
 use crate::engine::Target;
@@ -167,18 +169,23 @@ impl Transactions {
                 let identity = ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch };
                 judge(call, answer.error_code, Some(identity))
             }
-            Call::AddPartitions { .. } => {
+            Call::AddPartitions { partitions } => {
                 let answer = response.decode::<AddPartitionsToTxnRequest>()?;
-                let codes = answer.results_by_topic_v3_and_below.iter().flat_map(|topic| {
-                    topic.results_by_partition.iter().map(|partition| partition.partition_error_code)
+                let told = answer.results_by_topic_v3_and_below.iter().flat_map(|topic| {
+                    let partitions = topic.results_by_partition.iter();
+                    partitions.map(|it| (topic.name.as_str(), it.partition_index, it.partition_error_code))
                 });
-                judge(call, worst(codes), None)
+                judge_all(call, partitions, told)?
             }
             Call::AddOffsets => judge(call, response.decode::<AddOffsetsToTxnRequest>()?.error_code, None),
             Call::CommitOffsets => {
                 let answer = response.decode::<TxnOffsetCommitRequest>()?;
-                let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-                judge(call, worst(partitions.map(|partition| partition.error_code)), None)
+                let told = answer.topics.iter().flat_map(|topic| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(|it| (topic.name.as_str(), it.partition_index, it.error_code))
+                });
+                let pending = self.offsets.front().into_iter().flat_map(|pending| &pending.offsets);
+                judge_all(call, pending.map(|(partition, _)| partition), told)?
             }
             Call::End { commit } => {
                 let version = response.version;
@@ -192,6 +199,24 @@ impl Transactions {
                 judge(call, answer.error_code, (version >= 5 && next.id >= 0).then_some(next))
             }
         })
+    }
+}
+
+/// Where each partition has an error of its own; of the `asked` ones none must be left out.
+fn judge_all<'a>(
+    call: &Call,
+    asked: impl IntoIterator<Item = &'a TopicPartition>,
+    told: impl Iterator<Item = (&'a str, i32, i16)> + Clone,
+) -> Result<Answer> {
+    let code = worst(told.clone().map(|(.., code)| code));
+    let named: HashSet<(&str, i32)> = told.map(|(topic, partition, _)| (topic, partition)).collect();
+    let is_missing = |at: &&TopicPartition| !named.contains(&(&*at.topic, at.partition));
+    match asked.into_iter().find(is_missing).filter(|_| code == 0) {
+        None => Ok(judge(call, code, None)),
+        Some(partition) => {
+            let text = format!("{}: the coordinator answered without this partition", call.describe());
+            Err(Error::new(ErrorKind::Protocol, text).with_partition(partition.clone()))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::protocol::messages::txn_offset_commit_response::{
 use crate::protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
     ApiKey, Encodable, EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    ProducerId, TopicName, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use crate::protocol::request::{FrameBuilder, Response};
 
@@ -170,6 +170,7 @@ impl Rig {
 fn partition_added(code: i16) -> AddPartitionsToTxnResponse {
     let partition = AddPartitionsToTxnPartitionResult::default().with_partition_error_code(code);
     let topic = AddPartitionsToTxnTopicResult::default().with_results_by_partition(vec![partition]);
+    let topic = topic.with_name(TopicName("out".into()));
     AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic])
 }
 
@@ -438,6 +439,31 @@ fn offsets_go_through_both_coordinators_under_protocol_1_and_one_under_2() {
     }
 }
 
+/// Else the transaction could be committed without it.
+#[test]
+fn an_answer_that_leaves_a_partition_out_is_as_good_as_none() {
+    let mut rig = Rig::begun(Protocol::V1);
+    assert!(!rig.machine.admit(&output()));
+    let made = rig.call();
+    rig.answer(&made, AddPartitionsToTxnResponse::default());
+    assert!(!rig.machine.admit(&output()));
+    rig.add_partition(0);
+    assert!(rig.machine.admit(&output()));
+    let (reply, answers) = asked();
+    let offset = CommittedOffset { offset: 7, leader_epoch: None, metadata: String::new() };
+    let offsets = vec![(TopicPartition::new("in", 1), offset)];
+    rig.machine.send_offsets(GroupMetadata::without_member("g"), offsets, reply);
+    let made = rig.call();
+    rig.answer(&made, AddOffsetsToTxnResponse::default());
+    let made = rig.call();
+    rig.answer(&made, TxnOffsetCommitResponse::default());
+    assert!(only(&answers).is_none());
+    let made = rig.call();
+    assert_eq!(made.api, ApiKey::TxnOffsetCommit);
+    rig.answer(&made, offsets_answer(0));
+    assert!(only(&answers).unwrap().is_ok());
+}
+
 #[test]
 fn refused_offsets_make_the_transaction_abortable() {
     let mut rig = Rig::begun(Protocol::V2);
@@ -453,8 +479,9 @@ fn refused_offsets_make_the_transaction_abortable() {
 }
 
 fn offsets_answer(code: i16) -> TxnOffsetCommitResponse {
-    let partition = TxnOffsetCommitResponsePartition::default().with_error_code(code);
+    let partition = TxnOffsetCommitResponsePartition::default().with_partition_index(1).with_error_code(code);
     let topic = TxnOffsetCommitResponseTopic::default().with_partitions(vec![partition]);
+    let topic = topic.with_name(TopicName("in".into()));
     TxnOffsetCommitResponse::default().with_topics(vec![topic])
 }
 
