@@ -15,6 +15,7 @@ pub mod limits;
 pub mod log_dirs;
 pub mod messages;
 pub mod metadata;
+pub mod offsets_by_id;
 pub mod produce;
 mod reader;
 pub mod request;

@@ -1,6 +1,8 @@
 //! The embedded broker beside real Kafka: the same requests, the same codes; and Kafka's own tools on it.
 
 mod groups;
+mod offsets;
+mod shares;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +26,7 @@ use kafka_wire::protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_wire::protocol::messages::*;
-use kafka_wire::protocol::request::{Plain, api_of};
+use kafka_wire::protocol::request::{Plain, Response, api_of};
 use kafka_wire::record::BatchBuilder;
 use kafka_wire::{Compression, ErrorCode, ProducerIdentity};
 use tidewater_broker::{EmbeddedBroker, Options};
@@ -39,6 +41,8 @@ const UNKNOWN: &str = "compared-unknown";
 struct Observer {
     stream: TcpStream,
     seen: Vec<String>,
+    /// Whether something was acknowledged in a share group since its offsets were set.
+    has_acknowledged: bool,
 }
 
 fn text(text: &str) -> StrBytes {
@@ -82,12 +86,15 @@ impl Observer {
     }
 
     fn read<M: Exchange + Send>(&mut self, version: i16) -> M::Response {
+        self.response(api_of::<M>(), version).decode::<M>().expect("an answer")
+    }
+
+    fn response(&mut self, api: ApiKey, version: i16) -> Response {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).expect("an answer");
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
         self.stream.read_exact(&mut frame).expect("an answer");
-        let response = read_response(&Bytes::from(frame), api_of::<M>(), version, 1).expect("a header");
-        response.decode::<M>().expect("an answer")
+        read_response(&Bytes::from(frame), api, version, 1).expect("a header")
     }
 
     /// Asks until the code that `pick` finds in the answer is none that passes by itself.
@@ -256,12 +263,12 @@ impl Observer {
         });
     }
 
-    fn list_offset(&mut self, timestamp: i64) {
+    fn list_offset(&mut self, version: i16, timestamp: i64) {
         let partition =
             ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(-1);
         let topic = ListOffsetsTopic::default().with_name(name(TOPIC)).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-        self.ask(&format!("offset at {timestamp}"), 9, &request, |answer| {
+        self.ask(&format!("offset at {timestamp}"), version, &request, |answer| {
             let partition = &answer.topics[0].partitions[0];
             (partition.error_code, (partition.offset, partition.timestamp, partition.leader_epoch))
         });
@@ -281,7 +288,7 @@ impl Observer {
 /// All answers, each as a line.
 fn observe(address: &str) -> Vec<String> {
     let stream = TcpStream::connect(address).expect("connect");
-    let mut it = Observer { stream, seen: Vec::new() };
+    let mut it = Observer { stream, seen: Vec::new(), has_acknowledged: false };
     topics(&mut it);
     transactions_of_version_2(&mut it);
     transactions_of_version_1(&mut it);
@@ -422,16 +429,20 @@ fn positions(it: &mut Observer) {
     it.fetch("in an unknown session", 0, (-1, -1), (999, 1));
     it.fetch("after a later epoch", 0, (-1, 7), (0, -1));
     it.fetch("after this epoch", 1, (-1, 0), (0, -1));
-    for timestamp in [-1, -2, -4, -5, -7, 1000, 1 << 50] {
-        it.list_offset(timestamp);
+    for timestamp in [-1, -2, -4, -5, -6, -7, 1000, 1 << 50] {
+        it.list_offset(9, timestamp);
+        it.list_offset(11, timestamp);
+    }
+    for (version, timestamp) in [(6, -3), (7, -4), (8, -5), (10, -6)] {
+        it.list_offset(version, timestamp);
     }
     for offset in [10_000, -5, 1] {
         it.delete_records(offset);
     }
-    it.list_offset(-2);
+    it.list_offset(9, -2);
     it.fetch("what was deleted", 0, (-1, -1), (0, -1));
     it.delete_records(-1);
-    it.list_offset(-2);
+    it.list_offset(9, -2);
 }
 
 #[test]

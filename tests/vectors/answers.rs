@@ -4,8 +4,8 @@
 use kafka_wire::ErrorCode;
 use kafka_wire::protocol::log_dirs::{DescribedLogDir, decode_log_dirs};
 use kafka_wire::protocol::messages::{ApiKey, ListOffsetsRequest};
-use kafka_wire::protocol::request::Response;
-use kafka_wire::protocol::share_group_offsets::{ShareGroupOffsets, decode_offsets};
+use kafka_wire::protocol::request::{FrameBuilder, Response};
+use kafka_wire::protocol::share_group_offsets::{ShareGroupOffsets, decode_offsets, encode_offsets};
 use kafka_wire::protocol::streams_group::{
     DescribedStreamsGroup, InternalTopic, StreamsAssignment, StreamsGroupMember, StreamsTask, Subtopology,
     decode_description,
@@ -55,6 +55,10 @@ fn our_codecs_read_what_kafkas_converters_read() {
             }
             ApiKey::DescribeShareGroupOffsets => {
                 let groups = decode_offsets(&response).expect(line);
+                let mut again = FrameBuilder::new();
+                encode_offsets(&groups, version, &mut again).expect(line);
+                // All but the pause.
+                assert_eq!(again.finish().concat()[4..], response.body[4..], "{line}");
                 json!({ "groups": groups.iter().map(|group| share_offsets(group, &response)).collect::<Vec<_>>() })
             }
             other => panic!("{other:?}"),
@@ -139,8 +143,8 @@ fn log_dir(folder: &DescribedLogDir, version: i16) -> Value {
 }
 
 fn share_offsets(group: &ShareGroupOffsets, response: &Response) -> Value {
-    let topics = group.topics.iter().map(|(name, partitions)| {
-        let partitions = partitions.iter().map(|at| {
+    let topics = group.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|at| {
             let mut json = json!({ "partitionIndex": at.index, "startOffset": at.start_offset,
                 "leaderEpoch": at.leader_epoch.map(|epoch| epoch.0), "errorCode": code(at.error),
                 "errorMessage": at.error_message.as_deref() });
@@ -149,7 +153,7 @@ fn share_offsets(group: &ShareGroupOffsets, response: &Response) -> Value {
             }
             json
         });
-        json!({ "topicName": name.as_str(), "partitions": partitions.collect::<Vec<_>>() })
+        json!({ "topicName": topic.name.as_str(), "partitions": partitions.collect::<Vec<_>>() })
     });
     json!({ "groupId": group.group_id.as_str(), "topics": topics.collect::<Vec<_>>(),
         "errorCode": code(group.error), "errorMessage": group.error_message.as_deref() })

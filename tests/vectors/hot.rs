@@ -11,6 +11,7 @@ use kafka_wire::protocol::messages::{
     ApiKey, BrokerId, DescribeLogDirsRequest, ListOffsetsRequest, ResponseKind, StrBytes, TopicName,
 };
 use kafka_wire::protocol::metadata::{MetadataRequest, MetadataResponse};
+use kafka_wire::protocol::offsets_by_id::{BY_ID_FROM, OffsetCommitById, OffsetFetchById};
 use kafka_wire::protocol::produce::{PartitionRecords, ProduceRequest, ProduceResponse, TopicRecords};
 use kafka_wire::protocol::request::{FrameBuilder, Plain, Request, Response};
 use kafka_wire::protocol::share::{
@@ -172,6 +173,26 @@ fn our_requests_are_those_that_kafka_has_read() {
     for (ours, read) in ours.lines().zip(REQUESTS.lines()) {
         assert!(read.starts_with(ours), "ours: {ours}\nread: {read}");
     }
+}
+
+#[test]
+fn requests_that_name_topics_by_id_are_read_and_written_as_kafka_does() {
+    let mut compared = 0;
+    for vector in all().into_iter().filter(|vector| vector.is_request && vector.version >= BY_ID_FROM) {
+        let Vector { api, version, body, line, .. } = vector;
+        let request =
+            ReceivedRequest { api, version, correlation_id: 0, client_id: None, body: body.clone() };
+        let again: Box<dyn Request> = match api {
+            ApiKey::OffsetCommit => Box::new(OffsetCommitById::decode(&request).expect(&line)),
+            ApiKey::OffsetFetch => Box::new(OffsetFetchById::decode(&request).expect(&line)),
+            _ => continue,
+        };
+        let mut frame = FrameBuilder::new();
+        again.encode(version, &mut frame).expect(&line);
+        assert_eq!(frame.finish().concat(), body, "{line}");
+        compared += 1;
+    }
+    assert_eq!(compared, 4, "each of both, full and bare");
 }
 
 #[test]

@@ -6,8 +6,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use kafka_wire::admin::ConfigResourceKind;
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_wire::{Admin, Consumer, NewTopic, Position, Producer, Record, TopicPartition};
+use kafka_wire::{
+    Admin, ConfigChange, ConfigResource, Consumer, NewTopic, Position, Producer, Record, TopicPartition,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tidewater_broker::Options;
 use tracing::field::{Field, Visit};
@@ -164,4 +167,37 @@ fn requests_and_batches_are_spans_that_end() {
     assert!(begun > 0 && begun == ended, "{begun} batches begun, {ended} ended");
     let (begun, ended) = seen("request");
     assert!(begun > 2 && ended > 2, "{begun} requests begun, {ended} ended");
+}
+
+#[tokio::test]
+async fn a_broker_gets_the_figures_that_it_asks_for() {
+    const SENT: &[u8] = b"org.apache.kafka.producer.record.send.total";
+    let broker = broker(Options { telemetry: true, ..Options::default() }.with_topic("measured", 1));
+    let subscription = ConfigResource::new(ConfigResourceKind::ClientMetrics, "of-producers");
+    let changes = vec![
+        ConfigChange::set("interval.ms", "100"),
+        ConfigChange::set("metrics", "org.apache.kafka.producer.record."),
+        ConfigChange::set("match", "client_id=told,client_software_name=tidewater-kafka"),
+    ];
+    super::admin(&broker).incremental_alter_configs([(subscription, changes)]).await.unwrap();
+    let [told, silent] = ["told", "silent"].map(|client_id| {
+        let mut client = ClientConfig::bootstrap(&broker.bootstrap()).unwrap();
+        client.client_id = client_id.to_owned();
+        Producer::new(ProducerConfig { client, ..Default::default() }).unwrap()
+    });
+    for producer in [&told, &silent] {
+        producer.send(Record::to("measured").value("value")).await.unwrap();
+    }
+    let pushed = || broker.control(|cluster, _| cluster.pushed_metrics());
+    while pushed().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for producer in [told, silent] {
+        producer.close(Duration::from_secs(30)).await.unwrap();
+    }
+    let pushed = pushed();
+    assert!(pushed.iter().all(|pushed| pushed.client_id == "told"), "{pushed:?}");
+    assert!(pushed.last().unwrap().is_last, "{pushed:?}");
+    let has_sent = |payload: &[u8]| payload.windows(SENT.len()).any(|name| name == SENT);
+    assert!(pushed.iter().any(|pushed| has_sent(&pushed.payload)), "{pushed:?}");
 }

@@ -23,6 +23,7 @@ mod sasl;
 pub(crate) mod share_fetch;
 mod share_group;
 mod share_offsets;
+mod telemetry;
 mod tokens;
 mod topics;
 mod transactions;
@@ -214,6 +215,8 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::RenewDelegationToken => with(cluster, context, request, tokens::renew),
         ApiKey::ExpireDelegationToken => with(cluster, context, request, tokens::expire),
         ApiKey::DescribeDelegationToken => with(cluster, context, request, tokens::describe),
+        ApiKey::GetTelemetrySubscriptions => with(cluster, context, request, telemetry::subscriptions),
+        ApiKey::PushTelemetry => with(cluster, context, request, telemetry::push),
         ApiKey::UpdateFeatures => with(cluster, context, request, features::update),
         ApiKey::DescribeQuorum => with(cluster, context, request, nodes::describe_quorum),
         ApiKey::UnregisterBroker => with(cluster, context, request, nodes::unregister),
@@ -230,8 +233,8 @@ pub(crate) fn handle(cluster: &mut Cluster, context: &Context, request: Received
         ApiKey::EndTxn => with(cluster, context, request, transactions::end),
         ApiKey::DescribeTransactions => with(cluster, context, request, transactions::describe),
         ApiKey::ListTransactions => with(cluster, context, request, transactions::list),
-        ApiKey::OffsetCommit => with(cluster, context, request, offsets::commit),
-        ApiKey::OffsetFetch => with(cluster, context, request, offsets::fetch),
+        ApiKey::OffsetCommit => offsets::commit(cluster, context, request),
+        ApiKey::OffsetFetch => offsets::fetch(cluster, context, request),
         _ => versions::refuse(cluster, context),
     }
 }
@@ -262,7 +265,7 @@ pub(crate) fn group_of(request: &ReceivedRequest) -> Option<String> {
         ApiKey::SyncGroup => request.decode::<wire::SyncGroupRequest>().map(|it| it.group_id),
         ApiKey::Heartbeat => request.decode::<wire::HeartbeatRequest>().map(|it| it.group_id),
         ApiKey::LeaveGroup => request.decode::<wire::LeaveGroupRequest>().map(|it| it.group_id),
-        ApiKey::OffsetCommit => request.decode::<wire::OffsetCommitRequest>().map(|it| it.group_id),
+        ApiKey::OffsetCommit => offsets::read_commit(request).map(|it| it.request.group_id),
         ApiKey::TxnOffsetCommit => request.decode::<wire::TxnOffsetCommitRequest>().map(|it| it.group_id),
         ApiKey::ConsumerGroupHeartbeat => {
             request.decode::<wire::ConsumerGroupHeartbeatRequest>().map(|it| it.group_id)
@@ -322,9 +325,11 @@ pub(crate) fn named(cluster: &Cluster, request: &ReceivedRequest) -> Vec<(String
                 topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
             }
         }),
-        ApiKey::OffsetCommit => request.decode::<wire::OffsetCommitRequest>().map(|message| {
-            for topic in &message.topics {
-                topic.partitions.iter().for_each(|partition| add(&topic.name, partition.partition_index));
+        ApiKey::OffsetCommit => offsets::read_commit(request).map(|message| {
+            for (position, topic) in message.request.topics.iter().enumerate() {
+                let id = message.topics.get(position).copied();
+                let name = offsets::named(cluster, &topic.name, id).unwrap_or_default();
+                topic.partitions.iter().for_each(|partition| add(&name, partition.partition_index));
             }
         }),
         _ => Ok(()),

@@ -6,10 +6,12 @@
 mod authentication;
 mod commands;
 mod connection;
+mod contents;
 mod members;
 mod replicas;
 mod restore;
 mod shares;
+mod telemetry;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -46,13 +48,18 @@ use crate::users::Users;
 use self::connection::Connection;
 pub use self::connection::Peer;
 pub(crate) use self::connection::millis;
+pub use self::contents::StoredRecord;
 pub(crate) use self::members::GROUP;
+pub use self::telemetry::PushedMetrics;
 
 /// How often the size of partitions is looked at: memory is short sooner than disks.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the age of records is looked at, as `log.retention.check.interval.ms`. Records that tests stamp
 /// with small timestamps live that long.
 const AGE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Partitions of a topic at most.
+pub(crate) const PARTITIONS_MAX: i32 = 100_000;
 
 /// How often topics are looked at for compaction (`log.cleaner.backoff.ms`).
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(15);
@@ -154,6 +161,8 @@ pub struct Cluster {
     /// The public keys of who issues tokens of OAUTHBEARER.
     jwks: Jwks,
     pub(crate) features: Features,
+    /// What clients have pushed.
+    metrics: VecDeque<PushedMetrics>,
     /// Reassignments that are held, with the nodes that partitions are to have.
     pub(crate) reassignments: BTreeMap<(String, i32), Vec<i32>>,
     holds_reassignments: bool,
@@ -606,10 +615,10 @@ impl Cluster {
         if self.topics.get(name).is_some() {
             return fail(ErrorCode::TOPIC_ALREADY_EXISTS, format!("topic '{name}' already exists"));
         }
-        if !(1..=100_000).contains(&partitions) {
+        if !(1..=PARTITIONS_MAX).contains(&partitions) {
             return fail(
                 ErrorCode::INVALID_PARTITIONS,
-                format!("number of partitions was set to {partitions}, allowed are 1 to 100000"),
+                format!("number of partitions was set to {partitions}, allowed are 1 to {PARTITIONS_MAX}"),
             );
         }
         let nodes = self.nodes.len() as i16;
@@ -639,7 +648,7 @@ impl Cluster {
     }
 
     /// Deletes a topic with its records, its offsets and its place in transactions.
-    pub(crate) fn delete_topic(&mut self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn remove_topic(&mut self, name: &str) -> Result<(), Failure> {
         self.record(Entry::Deleted { name: name.to_owned() });
         for index in 0..self.topics.get(name).map_or(0, |topic| topic.partitions.len()) {
             self.grow(name, index as i32);
@@ -672,11 +681,11 @@ impl Cluster {
         })
     }
 
-    /// Unique in this cluster and, by its seed, among clusters.
+    /// Unique in this run and, by its seed, among runs and clusters: a topic that is gone leaves nothing in the journal.
     fn next_topic_id(&mut self) -> TopicId {
         self.topics_created += 1;
-        let high = mix(self.seed ^ self.topics_created.rotate_left(32));
-        let low = mix(high ^ self.seed);
+        let high = mix(self.run_seed ^ self.topics_created.rotate_left(32));
+        let low = mix(high ^ self.run_seed);
         TopicId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
     }
 

@@ -80,7 +80,7 @@ pub use kafka_wire::protocol::messages::ApiKey;
 pub use kafka_wire::security::Mechanism;
 
 pub use self::authorizer::{Acl, AuthorizerOptions, Operation, PatternType, ResourceType};
-pub use self::cluster::{Cluster, ConnectionId, Now, Output, Peer};
+pub use self::cluster::{Cluster, ConnectionId, Now, Output, Peer, PushedMetrics, StoredRecord};
 pub use self::faults::{Action, Rule, RuleId};
 pub use self::listen::EmbeddedBroker;
 pub use self::options::{Options, SaslOptions, TlsOptions, TopicOptions, TransactionVersion};

@@ -203,6 +203,23 @@ impl Log {
         Ok(slice)
     }
 
+    /// The batches of records that readers of committed records see.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn committed(&self) -> io::Result<Vec<Bytes>> {
+        let stable = self.last_stable_offset();
+        let mut committed = Vec::new();
+        for batch in self.batches.iter().take_while(|batch| batch.base_offset < stable) {
+            let bytes = self.storage.read(&batch.place, batch.size)?;
+            let is_control = Header::parse(&bytes).is_ok_and(|header| header.is_control());
+            if !is_control && !self.is_aborted(&bytes, batch) {
+                committed.push(bytes);
+            }
+        }
+        Ok(committed)
+    }
+
     /// How many bytes a read from `offset` up to `bound` has, counted up to `enough`.
     pub(crate) fn readable_bytes(&self, offset: i64, bound: i64, enough: usize) -> usize {
         let first = self.batches.partition_point(|batch| batch.last_offset < offset);

@@ -189,6 +189,11 @@ pub struct Options {
     /// How often members of a consumer group are to be heard of (`group.consumer.heartbeat.interval.ms`); 5 s as
     /// in Kafka. A rebalance takes a few heartbeats: tests that wait for one set it lower.
     pub consumer_heartbeat_interval: Duration,
+    /// Whether clients are asked for their figures (KIP-714), which [`Cluster::pushed_metrics`] gives then; false by
+    /// default, as in Kafka without a receiver.
+    ///
+    /// [`Cluster::pushed_metrics`]: crate::Cluster::pushed_metrics
+    pub telemetry: bool,
     /// The largest request in bytes (`socket.request.max.bytes`); 100 MiB.
     pub request_bytes_max: usize,
 }
@@ -214,6 +219,7 @@ impl Default for Options {
             session_timeout_max: Duration::from_secs(30 * 60),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            telemetry: false,
             request_bytes_max: 100 * 1024 * 1024,
         }
     }

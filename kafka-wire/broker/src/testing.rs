@@ -39,6 +39,53 @@
 //! # }
 //! ```
 //!
+//! # What is in it
+//!
+//! Without a client of its own a test puts records where the code under test reads
+//! ([`append`](crate::Cluster::append)), and looks at what that has written ([`records`](crate::Cluster::records)), how
+//! far it has got ([`committed_offset`](crate::Cluster::committed_offset)) and who is in its group
+//! ([`group_members`](crate::Cluster::group_members)):
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use kafka_wire::config::Properties;
+//! # use kafka_wire::{Consumer, Producer, Record};
+//! # use tidewater_broker::{EmbeddedBroker, Options};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = EmbeddedBroker::start(Options::default().with_topic("orders", 1).with_topic("bills", 1))?;
+//! for (key, value) in [("42", "7.50"), ("43", "8.00")] {
+//!     let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+//!     broker.control(|cluster, now| cluster.append(now, "orders", 0, key, value))?;
+//! }
+//!
+//! // What is to be tested: it writes a bill for each order, and commits.
+//! # let properties = Properties::parse(&format!("bootstrap.servers={}", broker.bootstrap()))?;
+//! # let producer = Producer::from_properties(&properties)?;
+//! # let mut consumer = Consumer::builder()
+//! #     .bootstrap(&broker.bootstrap())
+//! #     .group("billing")
+//! #     .set("auto.offset.reset", "earliest")
+//! #     .subscribe(["orders"])
+//! #     .build()?;
+//! let mut billed = 0;
+//! while billed < 2 {
+//!     let batch = consumer.poll(Duration::from_millis(100)).await?;
+//!     for order in &batch {
+//!         producer.send(Record::to("bills").key(order.key.unwrap_or_default()).value("billed")).await?;
+//!         billed += 1;
+//!     }
+//!     consumer.commit().await?;
+//! }
+//!
+//! let bills = broker.control(|cluster, _| cluster.records("bills", 0))?;
+//! assert_eq!(bills.iter().filter_map(|bill| bill.key.as_deref()).collect::<Vec<_>>(), [b"42", b"43"]);
+//! assert_eq!(broker.control(|cluster, _| cluster.committed_offset("billing", "orders", 0)), Some(2));
+//! assert_eq!(broker.control(|cluster, _| cluster.group_members("billing")).len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Requests that go wrong
 //!
 //! A [`Rule`](crate::Rule) says which requests (by API, node, client, group, topic, partition), how many of them
@@ -136,6 +183,7 @@
 //! | a leader moves | [`move_leader`](crate::Cluster::move_leader) |
 //! | a coordinator or the controller moves | [`move_group_coordinator`](crate::Cluster::move_group_coordinator), [`move_transaction_coordinator`](crate::Cluster::move_transaction_coordinator), [`move_controller`](crate::Cluster::move_controller) |
 //! | acknowledged records are lost | [`truncate`](crate::Cluster::truncate), as by an unclean election |
+//! | a topic goes, comes anew, or grows | [`delete_topic`](crate::Cluster::delete_topic), [`create_topic`](crate::Cluster::create_topic), [`add_partitions`](crate::Cluster::add_partitions) |
 //! | old records go | [`delete_records`](crate::Cluster::delete_records), [`compact`](crate::Cluster::compact) |
 //! | a member of a group is not heard of | [`expire_member`](crate::Cluster::expire_member) |
 //! | a broker is older | [`set_api_versions`](crate::Cluster::set_api_versions) |

@@ -17,6 +17,7 @@
 //! | only some requests fail | `Rule::api`, `node`, `client_id`, `group`, `topic`, `partition`, `skip`, `times` |
 //! | a node crashes, restarts, hangs | `Cluster::stop_node`, `start_node`, `pause_node`, by `EmbeddedBroker::control` |
 //! | a leader or coordinator moves, a log is truncated | `Cluster::move_leader`, `move_group_coordinator`, `truncate` |
+//! | it finds certain records, or is done with them | `Cluster::append`, `records`, `committed_offset`, `group_members` |
 //! | it runs on after `kill -9` | `Options::data`, a folder: what was acknowledged is still there |
 //!
 //! Nothing of it is a mock of this client: the broker uses only the code for bytes on the wire, so a bug of the client

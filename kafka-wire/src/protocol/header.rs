@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::guard;
 use super::messages::{ApiKey, Decodable, Encodable, Exchange, RequestKind, crate_key};
 use super::reader::{Malformed, Reader};
-use super::request::{FrameBuilder, Request, Response, expect_api};
+use super::request::{FrameBuilder, Request, Response, expect_api, known_answer, known_request};
 use crate::error::{Error, ErrorKind, Result};
 
 /// `request` as a frame, in pieces for vectored writes: length, header, body.
@@ -101,7 +101,8 @@ impl ReceivedRequest {
         expect_api::<M>(self.api)?;
         guard::check_request(self.api, self.version, &self.body)?;
         let mut body = self.body;
-        M::decode(&mut body, self.version).map_err(|cause| undecodable(self.api, self.version, cause))
+        let version = known_request(self.api, self.version);
+        M::decode(&mut body, version).map_err(|cause| undecodable(self.api, self.version, cause))
     }
 
     /// Decodes the request, whatever it is.
@@ -157,7 +158,7 @@ pub fn encode_response(
     answer: &impl Encodable,
 ) -> Result<Vec<Bytes>> {
     let mut body = FrameBuilder::new();
-    answer.encode(body.buffer(), version).map_err(|cause| {
+    answer.encode(body.buffer(), known_answer(api, version)).map_err(|cause| {
         Error::new(ErrorKind::Usage, format!("encode {api:?} answer version {version}: {cause}"))
     })?;
     frame_response(api, version, correlation_id, body)

@@ -59,7 +59,7 @@ impl<M: Exchange + Send> Request for Plain<M> {
     }
 
     fn encode(&self, version: i16, frame: &mut FrameBuilder) -> Result<()> {
-        self.message.encode(frame.buffer(), written_as(self.api(), version)).map_err(|cause| {
+        self.message.encode(frame.buffer(), known_request(self.api(), version)).map_err(|cause| {
             Error::new(
                 ErrorKind::Usage,
                 format!("encode {:?} request version {version}: {cause:#}", self.api()),
@@ -101,14 +101,20 @@ pub fn api_of<M: Exchange>() -> ApiKey {
     ApiKey::try_from(M::KEY).expect("kafka-protocol lists every key it has a request for")
 }
 
-/// The version as which `kafka-protocol`, which lacks some of the newest, writes a request: the last one that looks the
-/// same. ListOffsets 11 has a new number among its timestamps (KIP-1023), in DescribeLogDirs 5 the answer has changed.
-fn written_as(api: ApiKey, version: i16) -> i16 {
+/// The version as which `kafka-protocol`, which lacks some of the newest, knows a request: the last one that looks the
+/// same. ListOffsets 11 has a new number among its timestamps (KIP-1023), in the others only the answer has changed.
+pub(super) fn known_request(api: ApiKey, version: i16) -> i16 {
     match (api, version) {
         (ApiKey::ListOffsets, 11) => 10,
         (ApiKey::DescribeLogDirs, 5) => 4,
+        (ApiKey::DescribeShareGroupOffsets, 1) => 0,
         _ => version,
     }
+}
+
+/// As [`known_request`], of an answer.
+pub(super) fn known_answer(api: ApiKey, version: i16) -> i16 {
+    if api == ApiKey::ListOffsets { version.min(10) } else { version }
 }
 
 /// Whether what calls or answers `api` can be decoded as an `M`, or its answer.
@@ -189,9 +195,7 @@ impl Response {
         expect_api::<M>(self.api)?;
         guard::check_response(self.api, self.version, &self.body)?;
         let mut body = self.body;
-        // The answer looks the same in ListOffsets 11, too.
-        let version = if self.api == ApiKey::ListOffsets { self.version.min(10) } else { self.version };
-        M::Response::decode(&mut body, version).map_err(|cause| {
+        M::Response::decode(&mut body, known_answer(self.api, self.version)).map_err(|cause| {
             Error::new(
                 ErrorKind::Protocol,
                 format!("decode {:?} answer version {}: {cause:#}", self.api, self.version),

@@ -9,7 +9,7 @@ use super::reader::{Read, Reader};
 use super::request::{FrameBuilder, Request, Response};
 use super::writer::Writer;
 use crate::error::{ErrorCode, Result};
-use crate::types::LeaderEpoch;
+use crate::types::{LeaderEpoch, TopicId};
 
 const VERSIONS: RangeInclusive<i16> = 0..=1;
 const LAG_FROM: i16 = 1;
@@ -49,11 +49,22 @@ pub struct ShareGroupOffsets {
     /// Its id.
     pub group_id: StrBytes,
     /// By topic.
-    pub topics: Vec<(StrBytes, Vec<SharePartitionOffset>)>,
+    pub topics: Vec<ShareTopicOffsets>,
     /// Why there are none.
     pub error: Option<ErrorCode>,
     /// What the coordinator says about it.
     pub error_message: Option<StrBytes>,
+}
+
+/// The offsets of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareTopicOffsets {
+    /// Its name.
+    pub name: StrBytes,
+    /// Its id.
+    pub id: TopicId,
+    /// By partition.
+    pub partitions: Vec<SharePartitionOffset>,
 }
 
 /// The offset of a partition.
@@ -86,16 +97,48 @@ pub fn decode_offsets(response: &Response) -> Result<Vec<ShareGroupOffsets>> {
     })
 }
 
+/// Writes the answer, as a broker does.
+///
+/// # Errors
+/// `Usage`, when a name or a list is too long for the protocol.
+pub fn encode_offsets(groups: &[ShareGroupOffsets], version: i16, frame: &mut FrameBuilder) -> Result<()> {
+    let mut writer = Writer::new(frame, true);
+    writer.i32(0); // no pause
+    writer.length(groups.len())?;
+    for group in groups {
+        group.write(&mut writer, version)?;
+    }
+    writer.no_tags();
+    Ok(())
+}
+
 impl ShareGroupOffsets {
+    fn write(&self, writer: &mut Writer<'_>, version: i16) -> Result<()> {
+        writer.string(&self.group_id)?;
+        writer.length(self.topics.len())?;
+        for topic in &self.topics {
+            writer.string(&topic.name)?;
+            writer.uuid(topic.id.0);
+            writer.length(topic.partitions.len())?;
+            for partition in &topic.partitions {
+                partition.write(writer, version)?;
+            }
+            writer.no_tags();
+        }
+        writer.i16(self.error.map_or(0, ErrorCode::code));
+        writer.nullable_string(self.error_message.as_deref())?;
+        writer.no_tags();
+        Ok(())
+    }
+
     fn read(reader: &mut Reader<'_>, version: i16) -> Read<Self> {
         let group = Self {
             group_id: reader.string()?,
             topics: reader.array(19, |reader| {
-                let name = reader.string()?;
-                reader.uuid()?;
+                let (name, id) = (reader.string()?, TopicId(reader.uuid()?));
                 let partitions = reader.array(20, |reader| SharePartitionOffset::read(reader, version))?;
                 reader.skip_tags()?;
-                Ok((name, partitions))
+                Ok(ShareTopicOffsets { name, id, partitions })
             })?,
             error: ErrorCode::from_wire(reader.i16()?),
             error_message: reader.nullable_string()?,
@@ -106,6 +149,19 @@ impl ShareGroupOffsets {
 }
 
 impl SharePartitionOffset {
+    fn write(&self, writer: &mut Writer<'_>, version: i16) -> Result<()> {
+        writer.i32(self.index);
+        writer.i64(self.start_offset.unwrap_or(-1));
+        writer.i32(LeaderEpoch::to_wire(self.leader_epoch));
+        if version >= LAG_FROM {
+            writer.i64(self.lag.unwrap_or(-1));
+        }
+        writer.i16(self.error.map_or(0, ErrorCode::code));
+        writer.nullable_string(self.error_message.as_deref())?;
+        writer.no_tags();
+        Ok(())
+    }
+
     fn read(reader: &mut Reader<'_>, version: i16) -> Read<Self> {
         let known = |number: i64| Some(number).filter(|number| *number >= 0);
         let partition = Self {

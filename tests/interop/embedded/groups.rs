@@ -11,6 +11,7 @@ use kafka_wire::protocol::messages::offset_delete_request::{
 };
 use kafka_wire::protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 
+use super::offsets::STRANGE;
 use super::*;
 
 mod migration;
@@ -195,7 +196,7 @@ impl Observer {
 fn connect(address: &str) -> Observer {
     let stream = TcpStream::connect(address).expect("connect");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-    Observer { stream, seen: Vec::new() }
+    Observer { stream, seen: Vec::new(), has_acknowledged: false }
 }
 
 /// All answers, each as a line.
@@ -350,10 +351,17 @@ fn epochs(it: &mut Observer) {
     it.beat("joined again", first("a"));
     it.beat("a later epoch", request("a", 2));
     it.beat("a stranger", request("stranger", 1));
+    let topic = it.id_of(TOPIC);
     for (member, epoch) in [("a", 1), ("a", 0), ("a", 2), ("a", -1), ("stranger", 1), ("", -1)] {
         it.commit_as("commit", 9, CONSUMER, (member, None), epoch);
         it.commit_as("commit", 8, CONSUMER, (member, None), epoch);
+        it.commit_by_id("commit by id", CONSUMER, (member, epoch), &[topic, STRANGE]);
+        it.offsets_by_id("offsets by id", CONSUMER, Some((member, epoch)), Some(&[STRANGE, topic]));
     }
+    it.offsets_by_id("offsets by id", CONSUMER, None, Some(&[STRANGE, topic]));
+    it.offsets_by_id("all offsets", CONSUMER, None, None);
+    it.offsets_by_id("no group's offsets", UNKNOWN, None, Some(&[STRANGE, topic]));
+    it.commit_by_id("no group's member", UNKNOWN, ("a", 1), &[STRANGE, topic]);
     it.describe("with one member", CONSUMER);
     it.list("consumer groups", &["stable"], &["consumer"]);
     it.beat("the second", first("b"));

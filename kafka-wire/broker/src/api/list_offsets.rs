@@ -1,7 +1,7 @@
-//! ListOffsets 1–10 and OffsetForLeaderEpoch 2–4.
+//! ListOffsets 1–11 and OffsetForLeaderEpoch 2–4.
 //!
 //! Timestamps are answered by record, opened where needed. There is no tiered storage: the local start (−4)
-//! is the start, and the tiered offset (−5) is unknown.
+//! is the start, and the tiered offset (−5) and the first one not yet tiered (−6, KIP-1023) are unknown.
 
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
@@ -30,6 +30,11 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// From which version on these may be asked.
+const FIRST_VERSIONS: [(i64, i16); 4] =
+    [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9), (EARLIEST_PENDING_UPLOAD, 11)];
 
 /// An offset with its record's timestamp, −1 where nobody asked for it.
 type Found = Option<(i64, i64)>;
@@ -69,12 +74,16 @@ fn lookup(
     read_committed: bool,
 ) -> Result<Option<(i64, i64, i32)>, Failure> {
     let partition = find(cluster, context, topic, asked.partition_index, asked.current_leader_epoch)?;
+    let is_too_new = |(timestamp, first): (i64, i16)| asked.timestamp == timestamp && context.version < first;
+    if FIRST_VERSIONS.into_iter().any(is_too_new) {
+        return Err(ErrorCode::UNSUPPORTED_VERSION.into());
+    }
     let log = &partition.log;
     let bound = if read_committed { log.last_stable_offset() } else { log.end_offset() };
     let found: Found = match asked.timestamp {
         LATEST => Some((-1, bound)),
         EARLIEST | EARLIEST_LOCAL => Some((-1, log.start_offset())),
-        LATEST_TIERED => None,
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         MAX_TIMESTAMP => with_max_timestamp(log)?,
         timestamp if timestamp >= 0 => at_timestamp(log, timestamp)?.filter(|&(_, offset)| offset < bound),
         other => return fail(ErrorCode::UNSUPPORTED_VERSION, format!("unknown timestamp {other}")),

@@ -1,20 +1,23 @@
-//! OffsetCommit 2–9 and OffsetFetch 1–9.
+//! OffsetCommit 2–10 and OffsetFetch 1–10.
 //!
 //! Offsets do not expire.
 
-use kafka_wire::ErrorCode;
+use kafka_wire::protocol::header::ReceivedRequest;
 use kafka_wire::protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use kafka_wire::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_wire::protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_wire::protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    ApiKey, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
+use kafka_wire::protocol::offsets_by_id::{BY_ID_FROM, OffsetCommitById, OffsetFetchById};
+use kafka_wire::{ErrorCode, TopicId};
 
-use super::{Answer, Context, text, topic_name};
+use super::{Answer, Context, malformed, text, topic_name, uuid_of};
 use crate::authorizer::{Operation, ResourceType};
 use crate::cluster::{Cluster, GROUP};
 use crate::error::Failure;
@@ -25,6 +28,8 @@ use crate::groups::{CommittedOffset, Members};
 const METADATA_BYTES_MAX: usize = 4096;
 /// From here on members of consumer groups say their epoch.
 const KNOWS_EPOCHS_FROM: i16 = 9;
+/// From here on what is wrong with a group is said once.
+const GROUP_ERROR_FROM: i16 = 2;
 /// From here on a request asks for several groups.
 const BATCHED_FROM: i16 = 8;
 
@@ -50,20 +55,56 @@ pub(super) fn check_offset(
     Ok(CommittedOffset { topic, partition, offset, leader_epoch, metadata })
 }
 
-pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCommitRequest) -> Answer {
+/// The request; with ids only where it names topics by id (from version 10).
+///
+/// # Errors
+/// When it is malformed.
+pub(super) fn read_commit(request: ReceivedRequest) -> kafka_wire::Result<OffsetCommitById> {
+    if request.version >= BY_ID_FROM {
+        return OffsetCommitById::decode(&request);
+    }
+    Ok(OffsetCommitById { request: request.decode()?, topics: Vec::new() })
+}
+
+fn read_fetch(request: ReceivedRequest) -> kafka_wire::Result<OffsetFetchById> {
+    if request.version >= BY_ID_FROM {
+        return OffsetFetchById::decode(&request);
+    }
+    Ok(OffsetFetchById { request: request.decode()?, topics: Vec::new() })
+}
+
+/// The name of a topic that a request names so, or by its id.
+pub(super) fn named(cluster: &Cluster, name: &str, id: Option<TopicId>) -> Result<String, ErrorCode> {
+    match id {
+        None => Ok(name.to_owned()),
+        Some(id) => cluster.topics.name_of(id).map(ToString::to_string).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+    }
+}
+
+pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: ReceivedRequest) -> Answer {
+    let (request, ids) = match read_commit(request) {
+        Ok(OffsetCommitById { request, topics }) => (request, topics),
+        Err(error) => return malformed(context, &error),
+    };
     let group = request.group_id.to_string();
     let refused = check_member(cluster, context, &request).err().map(|failure| failure.code);
     let mut accepted = Vec::new();
     let mut answer = OffsetCommitResponse::default();
-    for topic in request.topics {
+    for (position, topic) in request.topics.into_iter().enumerate() {
+        let id = ids.get(position).copied();
+        let (name, unknown) = match named(cluster, &topic.name, id) {
+            Ok(name) => (name, None),
+            Err(code) => (String::new(), Some(code)),
+        };
+        let refused = unknown.or(refused);
         let partitions = topic.partitions.iter().map(|asked| {
             let index = asked.partition_index;
-            let checked = match refused.or_else(|| context.injected_for_partition(&topic.name, index)) {
+            let checked = match refused.or_else(|| context.injected_for_partition(&name, index)) {
                 Some(code) => Err(code),
                 None => check_offset(
                     cluster,
                     context,
-                    &topic.name,
+                    &name,
                     index,
                     asked.committed_offset,
                     asked.committed_leader_epoch,
@@ -75,9 +116,12 @@ pub(super) fn commit(cluster: &mut Cluster, context: &Context, request: OffsetCo
             OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
         });
         let partitions = partitions.collect();
-        answer
-            .topics
-            .push(OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions));
+        answer.topics.push(
+            OffsetCommitResponseTopic::default()
+                .with_name(topic.name)
+                .with_topic_id(uuid_of(id.unwrap_or(TopicId::NONE)))
+                .with_partitions(partitions),
+        );
     }
     if !accepted.is_empty() {
         cluster.commit_offsets(&group, accepted);
@@ -105,18 +149,19 @@ fn check_member(
     {
         return Err(ErrorCode::UNSUPPORTED_VERSION.into());
     }
-    check_committer(cluster, &request.group_id, who, false)?;
+    check_committer(cluster, context, &request.group_id, who)?;
     cluster.groups.hear(context.now.instant, &request.group_id, &request.member_id);
     Ok(())
 }
 
-/// Whether a member, or somebody who is none, may commit offsets for the group.
+/// Whether a member, or somebody who is none, may commit offsets for the group, in a transaction or not.
 pub(super) fn check_committer(
     cluster: &Cluster,
+    context: &Context,
     group: &str,
     who: Identity<'_>,
-    in_transaction: bool,
 ) -> Result<(), ErrorCode> {
+    let in_transaction = context.api == ApiKey::TxnOffsetCommit;
     if let Some(group) = cluster.groups.get(group) {
         return group.members.check_commit(who, in_transaction);
     }
@@ -126,36 +171,66 @@ pub(super) fn check_committer(
         Ok(())
     } else if is_pending() {
         Err(ErrorCode::UNKNOWN_MEMBER_ID)
+    } else if !in_transaction && context.version >= KNOWS_EPOCHS_FROM {
+        Err(ErrorCode::GROUP_ID_NOT_FOUND)
     } else {
         Err(ErrorCode::ILLEGAL_GENERATION)
     }
 }
 
-pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFetchRequest) -> Answer {
-    let mut answer = OffsetFetchResponse::default();
-    if context.version >= BATCHED_FROM {
-        for group in request.groups {
-            let wanted = group.topics.map(|topics| {
-                topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
-            });
-            let member = group.member_id.as_deref().map(|id| (id, group.member_epoch));
-            let allowed = may_read(cluster, context, &group.group_id, member);
-            let (code, topics) =
-                offsets_of(cluster, context, &group.group_id, allowed, wanted, request.require_stable);
-            let topics = topics.into_iter().map(|(name, partitions)| {
-                OffsetFetchResponseTopics::default()
-                    .with_name(topic_name(&name))
-                    .with_partitions(partitions.into_iter().map(batched).collect())
-            });
-            answer.groups.push(
-                OffsetFetchResponseGroup::default()
-                    .with_group_id(group.group_id)
-                    .with_topics(topics.collect())
-                    .with_error_code(code),
-            );
-        }
-        return context.answer(&answer);
+pub(super) fn fetch(cluster: &Cluster, context: &Context, request: ReceivedRequest) -> Answer {
+    let (request, mut ids) = match read_fetch(request) {
+        Ok(OffsetFetchById { request, topics }) => (request, topics.into_iter()),
+        Err(error) => return malformed(context, &error),
+    };
+    if context.version < BATCHED_FROM {
+        return fetch_of_one_group(cluster, context, request);
     }
+    let is_stable = request.require_stable;
+    let groups = request.groups.into_iter().map(|group| {
+        let ids = ids.next().unwrap_or_default();
+        fetch_of_group(cluster, context, group, &ids, is_stable)
+    });
+    let groups = groups.collect();
+    context.answer(&OffsetFetchResponse::default().with_groups(groups))
+}
+
+fn fetch_of_group(
+    cluster: &Cluster,
+    context: &Context,
+    group: OffsetFetchRequestGroup,
+    ids: &[TopicId],
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
+    let mut unknown = Vec::new();
+    let wanted = group.topics.map(|topics| {
+        let mut wanted = Vec::new();
+        for (position, topic) in topics.into_iter().enumerate() {
+            let id = ids.get(position).copied();
+            match named(cluster, &topic.name, id) {
+                Ok(name) => wanted.push((name, topic.partition_indexes)),
+                Err(code) => unknown.push(unknown_topic(id, topic.partition_indexes, code)),
+            }
+        }
+        wanted
+    });
+    let member = group.member_id.as_deref().map(|id| (id, group.member_epoch));
+    let allowed = may_read(cluster, context, &group.group_id, member);
+    let (code, topics) = offsets_of(cluster, context, &group.group_id, allowed, wanted, require_stable);
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        let id = cluster.topics.get(&name).filter(|_| context.version >= BY_ID_FROM).map(|topic| topic.id);
+        OffsetFetchResponseTopics::default()
+            .with_name(topic_name(&name))
+            .with_topic_id(uuid_of(id.unwrap_or(TopicId::NONE)))
+            .with_partitions(partitions.into_iter().map(batched).collect())
+    });
+    OffsetFetchResponseGroup::default()
+        .with_group_id(group.group_id)
+        .with_topics(topics.chain(unknown.into_iter().filter(|_| code == 0)).collect())
+        .with_error_code(code)
+}
+
+fn fetch_of_one_group(cluster: &Cluster, context: &Context, request: OffsetFetchRequest) -> Answer {
     let wanted = request.topics.map(|topics| {
         topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
     });
@@ -167,11 +242,19 @@ pub(super) fn fetch(cluster: &mut Cluster, context: &Context, request: OffsetFet
             .with_name(topic_name(&name))
             .with_partitions(partitions.into_iter().map(|it| single(context.version, it)).collect())
     });
-    answer.topics = topics.collect();
+    let mut answer = OffsetFetchResponse::default().with_topics(topics.collect());
     if context.version >= 2 {
         answer.error_code = code;
     }
     context.answer(&answer)
+}
+
+fn unknown_topic(id: Option<TopicId>, indexes: Vec<i32>, code: ErrorCode) -> OffsetFetchResponseTopics {
+    let error_code = code.code();
+    let partitions = indexes.into_iter().map(|index| Known { error_code, ..Known::none(index) });
+    OffsetFetchResponseTopics::default()
+        .with_topic_id(uuid_of(id.unwrap_or(TopicId::NONE)))
+        .with_partitions(partitions.map(batched).collect())
 }
 
 /// Whether this node may tell the offsets; to a member of a consumer group, which says its epoch, only if it is
@@ -197,6 +280,12 @@ struct Known {
     leader_epoch: i32,
     metadata: String,
     error_code: i16,
+}
+
+impl Known {
+    fn none(index: i32) -> Self {
+        Self { index, offset: -1, leader_epoch: -1, metadata: String::new(), error_code: 0 }
+    }
 }
 
 fn batched(known: Known) -> OffsetFetchResponsePartitions {
@@ -230,6 +319,9 @@ fn offsets_of(
     require_stable: bool,
 ) -> (i16, Topics) {
     let refused = allowed.err().map(|failure| failure.code.code());
+    if let Some(code) = refused.filter(|_| context.version >= GROUP_ERROR_FROM) {
+        return (code, Vec::new());
+    }
     let may_describe = |topic: &str| {
         context.authorize(Operation::Describe, ResourceType::Topic, topic).map_err(ErrorCode::code)
     };
@@ -247,7 +339,7 @@ fn offsets_of(
     let topics = wanted.into_iter().map(|(topic, partitions)| {
         let refused = refused.or_else(|| may_describe(&topic).err());
         let known = partitions.into_iter().map(|index| {
-            let none = Known { index, offset: -1, leader_epoch: -1, metadata: String::new(), error_code: 0 };
+            let none = Known::none(index);
             if let Some(error_code) = refused {
                 return Known { error_code, ..none };
             }

@@ -18,7 +18,7 @@ use kafka_wire::{ErrorCode, TopicId};
 use super::replicas::check_replicas;
 use super::{Answer, Context, configs, text, topic_name, uuid_of};
 use crate::authorizer::{Operation, ResourceType};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PARTITIONS_MAX};
 use crate::error::{Failure, code_of, fail};
 use crate::journal::Entry;
 use crate::setting::Setting;
@@ -186,7 +186,7 @@ pub(super) fn delete(cluster: &mut Cluster, context: &Context, request: DeleteTo
                     Ok(()) => {
                         let count = cluster.topics.get(name).map_or(0, |topic| topic.partitions.len() as i32);
                         charge_mutation(cluster, context, STRICT_DELETION_FROM, count, false)
-                            .and_then(|()| cluster.delete_topic(name))
+                            .and_then(|()| cluster.remove_topic(name))
                     }
                     Err(code) => Err(code.into()),
                 }
@@ -237,7 +237,7 @@ fn grow(
     context.authorize(Operation::Alter, ResourceType::Topic, &topic.name)?;
     let found = cluster.topics.get(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let current = found.partitions.len() as i32;
-    if !(current + 1..=100_000).contains(&topic.count) {
+    if !(current + 1..=PARTITIONS_MAX).contains(&topic.count) {
         return fail(
             ErrorCode::INVALID_PARTITIONS,
             format!("the topic has {current} partitions, {} is not more", topic.count),

@@ -275,7 +275,7 @@ fn put_offsets(
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id,
     };
-    check_committer(cluster, group, who, true)?;
+    check_committer(cluster, context, group, who)?;
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
     let now = context.now;
     let as_group_coordinator = |code| match code {

@@ -17,10 +17,10 @@ use crate::features;
 const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 18),
-    (ApiKey::ListOffsets, 1, 10),
+    (ApiKey::ListOffsets, 1, 11),
     (ApiKey::Metadata, 0, 13),
-    (ApiKey::OffsetCommit, 2, 9),
-    (ApiKey::OffsetFetch, 1, 9),
+    (ApiKey::OffsetCommit, 2, 10),
+    (ApiKey::OffsetFetch, 1, 10),
     (ApiKey::FindCoordinator, 0, 6),
     (ApiKey::JoinGroup, 0, 9),
     (ApiKey::Heartbeat, 0, 4),
@@ -72,19 +72,25 @@ const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ListTransactions, 0, 2),
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::GetTelemetrySubscriptions, 0, 0),
+    (ApiKey::PushTelemetry, 0, 0),
     (ApiKey::ListConfigResources, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
     (ApiKey::ShareGroupHeartbeat, 1, 1),
     (ApiKey::ShareGroupDescribe, 1, 1),
     (ApiKey::ShareFetch, 1, 2),
     (ApiKey::ShareAcknowledge, 1, 2),
-    (ApiKey::DescribeShareGroupOffsets, 0, 0),
+    (ApiKey::DescribeShareGroupOffsets, 0, 1),
     (ApiKey::AlterShareGroupOffsets, 0, 0),
     (ApiKey::DeleteShareGroupOffsets, 0, 0),
 ];
 
 /// The versions of an API that are served now.
 fn versions_of(cluster: &Cluster, &(api, first, last): &(ApiKey, i16, i16)) -> Option<(i16, i16)> {
+    let is_telemetry = matches!(api, ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry);
+    if is_telemetry && !cluster.options.telemetry {
+        return None;
+    }
     match cluster.api_versions.get(&(api as i16)) {
         None => Some((first, last)),
         Some(None) => None,
@@ -112,7 +118,9 @@ pub(super) fn refuse(cluster: &Cluster, context: &Context) -> Answer {
     Context { version: 0, ..context.clone() }.answer(&answer)
 }
 
-pub(super) fn handle(cluster: &mut Cluster, context: &Context, _: ApiVersionsRequest) -> Answer {
+pub(super) fn handle(cluster: &mut Cluster, context: &Context, request: ApiVersionsRequest) -> Answer {
+    let (name, version) = (&request.client_software_name, &request.client_software_version);
+    cluster.note_software(context.connection, name, version);
     let mut answer = answer(cluster);
     if context.version < 3 {
         // What `kafka-protocol` cannot write into old versions.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use kafka_wire::protocol::messages::ApiKey;
 
-use super::{Cluster, ConnectionId, Now, Output, Parked, Wait};
+use super::{Cluster, ConnectionId, Now, Output, PARTITIONS_MAX, Parked, Wait};
 use crate::authorizer::Acl;
 use crate::faults::{Rule, RuleId};
+use crate::journal::Entry;
 use crate::setting::Setting;
 
 impl Cluster {
@@ -45,6 +46,46 @@ impl Cluster {
     pub fn create_topic(&mut self, now: Now, name: &str, partitions: i32) -> io::Result<()> {
         self.create(name, partitions, 1, BTreeMap::new(), false)
             .map_err(|failure| io::Error::new(io::ErrorKind::InvalidInput, failure.text))?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Deletes a topic, with its records and what groups have committed for it; one that is created under the same name
+    /// is another.
+    ///
+    /// ```
+    /// # use tidewater_broker::{EmbeddedBroker, Options};
+    /// let broker = EmbeddedBroker::start(Options::default().with_topic("orders", 3))?;
+    /// broker.control(|cluster, now| cluster.delete_topic(now, "orders"))?;
+    /// broker.control(|cluster, now| cluster.create_topic(now, "orders", 6))?;
+    /// broker.control(|cluster, now| cluster.add_partitions(now, "orders", 9))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there is none, or its files cannot be deleted.
+    pub fn delete_topic(&mut self, now: Now, name: &str) -> io::Result<()> {
+        if self.topics.get(name).is_none() {
+            let text = format!("delete topic '{name}': there is none");
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        self.remove_topic(name).map_err(|failure| io::Error::other(failure.text))?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Adds partitions to a topic, until it has `count`.
+    ///
+    /// # Errors
+    /// When there is no such topic, or it has so many already; when their files cannot be written.
+    pub fn add_partitions(&mut self, now: Now, topic: &str, count: i32) -> io::Result<()> {
+        let has = self.topics.get(topic).map(|topic| topic.partitions.len() as i32);
+        if has.is_none_or(|has| !(has + 1..=PARTITIONS_MAX).contains(&count)) {
+            let text = format!("give topic '{topic}' {count} partitions: it has {}", has.unwrap_or(0));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.topics.grow(topic, count)?;
+        self.record(Entry::Partitions { name: topic.to_owned(), count });
         self.settle(now);
         Ok(())
     }

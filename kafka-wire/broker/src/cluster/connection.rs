@@ -47,6 +47,8 @@ pub(super) struct Connection {
     throttle: Duration,
     /// Until then no request is handled (KIP-219).
     muted_until: Option<Instant>,
+    /// Name and version of the client's software, where it has said so.
+    pub(super) software: (String, String),
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl Connection {
             closes: false,
             throttle: Duration::ZERO,
             muted_until: None,
+            software: Default::default(),
         }
     }
 }

@@ -99,6 +99,7 @@ impl Cluster {
             tokens: Tokens::default(),
             jwks: Jwks::default(),
             features: Features::new(options.transaction_version),
+            metrics: VecDeque::new(),
             reassignments: BTreeMap::new(),
             holds_reassignments: false,
             controller: 0,

@@ -60,6 +60,9 @@ impl Cluster {
     /// Forgets what a share group did with a topic.
     pub(crate) fn delete_shares(&mut self, group: &str, topic: TopicId) {
         self.shares.forget(|(id, of, _)| id == group && *of == topic);
+        if let Ok(members) = self.groups.share(group, false) {
+            members.forget(topic);
+        }
         self.record(Entry::ShareDeleted { group: group.to_owned(), topic: topic.0 });
     }
 

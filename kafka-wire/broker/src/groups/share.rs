@@ -56,6 +56,9 @@ pub(crate) struct ShareGroup {
     wanted: BTreeMap<String, BTreeMap<TopicId, i32>>,
     #[serde(with = "by_member")]
     target: BTreeMap<String, Assignment>,
+    /// Topics that members have wanted at any time and that nobody has deleted, with their number of partitions.
+    #[serde(with = "by_topic")]
+    wanted_ever: BTreeMap<TopicId, i32>,
     /// The session timeout of the last heartbeat.
     session_timeout: Duration,
 }
@@ -67,6 +70,7 @@ impl ShareGroup {
             members: BTreeMap::new(),
             wanted: BTreeMap::new(),
             target: BTreeMap::new(),
+            wanted_ever: BTreeMap::new(),
             session_timeout: Duration::ZERO,
         }
     }
@@ -78,6 +82,16 @@ impl ShareGroup {
     /// Members by id.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
         self.members.iter().map(|(id, member)| (id.as_str(), member))
+    }
+
+    /// Topics that members have wanted, since their offsets were deleted last, with their number of partitions.
+    pub(crate) fn wanted_ever(&self) -> impl Iterator<Item = (TopicId, i32)> {
+        self.wanted_ever.iter().map(|(&topic, &count)| (topic, count))
+    }
+
+    /// The offsets of a topic were deleted.
+    pub(crate) fn forget(&mut self, topic: TopicId) {
+        self.wanted_ever.remove(&topic);
     }
 
     /// Kafka's name of where the group stands.
@@ -142,6 +156,7 @@ impl ShareGroup {
                 (id.clone(), found.map(|topic| (topic.id, topic.partitions.len() as i32)).collect())
             })
             .collect();
+        self.wanted_ever.extend(wanted.values().flatten());
         if wanted == self.wanted {
             return;
         }

@@ -97,7 +97,7 @@ impl Log {
         Ok(())
     }
 
-    fn is_aborted(&self, bytes: &Bytes, batch: &Batch) -> bool {
+    pub(super) fn is_aborted(&self, bytes: &Bytes, batch: &Batch) -> bool {
         Header::parse(bytes).is_ok_and(|header| {
             let aborted = self.producers.aborted(batch.base_offset, batch.last_offset + 1);
             header.is_transactional()

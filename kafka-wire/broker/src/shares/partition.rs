@@ -152,6 +152,12 @@ impl SharePartition {
         self.start
     }
 
+    /// How many records of a log that ends there are not done with.
+    pub(crate) fn lag(&self, end: i64) -> i64 {
+        let left = self.records.values().filter(|delivery| !delivery.is_over()).count() as i64;
+        left + (end - self.next).max(0)
+    }
+
     /// The log begins and ends there now.
     pub(crate) fn fit(&mut self, log: RangeInclusive<i64>) {
         self.start = self.start.clamp(*log.start(), *log.end());

@@ -10,7 +10,7 @@ use kafka_wire::protocol::messages::fetch_response::PartitionData;
 use kafka_wire::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_wire::protocol::messages::*;
-use kafka_wire::protocol::request::{Plain, Response, api_of};
+use kafka_wire::protocol::request::{Plain, Request, Response, api_of};
 use kafka_wire::record::{BatchBuilder, batches};
 use kafka_wire::{Compression, ProducerIdentity};
 use tidewater_broker::{Cluster, ConnectionId, Now, Options, Output, Peer};
@@ -53,6 +53,8 @@ pub(crate) struct Harness {
     pub(crate) now: Now,
     /// Who the requests come from.
     pub(crate) peer: Peer,
+    /// How often the cluster was started: its seed.
+    pub(crate) runs: u64,
     waiting: Option<(ConnectionId, ApiKey, i16)>,
     /// Answers to requests that were posted.
     kept: Vec<(ConnectionId, Bytes)>,
@@ -68,7 +70,7 @@ impl Harness {
     pub(crate) fn new(options: Options) -> Self {
         let now = start_of_time();
         let cluster = Cluster::new(now, options.with_topic(TOPIC, 2), 1).unwrap();
-        Self { cluster, now, peer: Peer::default(), waiting: None, kept: Vec::new() }
+        Self { cluster, now, peer: Peer::default(), runs: 1, waiting: None, kept: Vec::new() }
     }
 
     pub(crate) fn topic_id(&mut self) -> Uuid {
@@ -89,11 +91,24 @@ impl Harness {
     }
 
     fn send_on<M: Exchange + Send>(&mut self, connection: ConnectionId, version: i16, message: M) -> Outcome {
-        let chunks = encode_request(&Plain::new(message), version, 7, Some("test")).unwrap();
+        self.submit(connection, version, &Plain::new(message))
+    }
+
+    fn submit(&mut self, connection: ConnectionId, version: i16, request: &dyn Request) -> Outcome {
+        let chunks = encode_request(request, version, 7, Some("test")).unwrap();
         let frame = Bytes::from(chunks.concat()).slice(4..);
         self.cluster.handle_request(self.now, connection, frame);
-        self.waiting = Some((connection, api_of::<M>(), version));
+        self.waiting = Some((connection, request.api(), version));
         self.outcome()
+    }
+
+    /// Asks node 0, which answers at once, what `kafka-protocol` cannot write.
+    pub(crate) fn ask(&mut self, request: &dyn Request, version: i16) -> Response {
+        let connection = self.cluster.handle_connected_from(0, self.peer.clone());
+        match self.submit(connection, version, request) {
+            Outcome::Answered(response) => response,
+            other => panic!("{:?} version {version}: {other:?}", request.api()),
+        }
     }
 
     /// Sends a request to `node` on a connection of its own, whose answer is collected later.

@@ -40,7 +40,8 @@ pub(crate) fn kill_and_restart(it: &mut Harness, folder: &Path) -> TempDir {
     let left = tempfile::tempdir().unwrap();
     copy(folder, left.path());
     let options = Options { data: Some(left.path().to_owned()), ..Options::default() };
-    it.cluster = Cluster::new(it.now, options, 2).unwrap();
+    it.runs += 1;
+    it.cluster = Cluster::new(it.now, options, it.runs).unwrap();
     left
 }
 

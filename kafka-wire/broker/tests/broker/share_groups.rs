@@ -11,6 +11,7 @@ use kafka_wire::protocol::messages::share_acknowledge_request as acknowledging;
 use kafka_wire::protocol::messages::share_fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::protocol::messages::share_fetch_response::PartitionData;
 use kafka_wire::protocol::messages::*;
+use kafka_wire::protocol::share_group_offsets::decode_offsets;
 use tidewater_broker::{Cluster, Options};
 
 use crate::harness::*;
@@ -124,6 +125,16 @@ fn start_offset(it: &mut Harness) -> i64 {
     group.topics[0].partitions[0].start_offset
 }
 
+/// How many records are left, as version 1 tells.
+fn lag(it: &mut Harness) -> Option<i64> {
+    let group = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default()
+        .with_group_id(group_id())
+        .with_topics(None);
+    let request = DescribeShareGroupOffsetsRequest::default().with_groups(vec![group]);
+    let Outcome::Answered(response) = it.send(0, 1, request) else { panic!("no answer") };
+    decode_offsets(&response).unwrap()[0].topics[0].partitions[0].lag
+}
+
 /// A member's heartbeat: code, epoch, how many partitions.
 fn beat(it: &mut Harness, member: &str, epoch: i32) -> (i16, i32, Option<usize>) {
     let topics = (epoch == 0).then(|| vec![topic_name()]);
@@ -152,10 +163,12 @@ fn members_share_a_partition_record_by_record() {
     assert_eq!(two.fetch(&mut it), [(3, 3, 1)]);
     assert_eq!(two.fetch(&mut it), []);
     assert_eq!(two.acknowledge(&mut it, 0, 0, &[ACCEPT]), Err(ErrorCode::INVALID_RECORD_STATE));
+    assert_eq!(beat(&mut it, "one", 0).0, 0);
+    assert_eq!(lag(&mut it), Some(4), "nothing is done with");
     assert_eq!(one.acknowledge(&mut it, 0, 2, &[ACCEPT, RELEASE, REJECT]), Ok(()));
+    assert_eq!(lag(&mut it), Some(2));
     assert_eq!(two.fetch(&mut it), [(1, 1, 2)]);
     assert_eq!(two.acknowledge(&mut it, 1, 1, &[ACCEPT]), Ok(()));
-    assert_eq!(beat(&mut it, "one", 0).0, 0);
     assert_eq!(start_offset(&mut it), 3);
     // What was not acknowledged in time is handed out again, until that was done often enough.
     for count in 2..=5 {
@@ -246,11 +259,12 @@ fn offsets_are_set_where_nobody_reads() {
             AlterShareGroupOffsetsRequest::default().with_group_id(group_id()).with_topics(vec![topic]);
         ErrorCode::check(it.call(0, request).error_code)
     };
-    assert_eq!(alter(&mut it), Err(ErrorCode::GROUP_ID_NOT_FOUND));
     beat(&mut it, "one", 0);
     assert_eq!(alter(&mut it), Err(ErrorCode::NON_EMPTY_GROUP));
     beat(&mut it, "one", -1);
-    assert_eq!(alter(&mut it), Ok(()));
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![group_id()]);
+    assert_eq!(it.call(2, delete).results[0].error_code, 0);
+    assert_eq!(alter(&mut it), Ok(()), "the group begins to exist");
     assert_eq!(start_offset(&mut it), 2);
     assert_eq!(Session::new("one").fetch(&mut it), [(2, 2, 1)]);
     let topic = delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic::default()

@@ -64,16 +64,16 @@ fn collect(group: ShareGroupOffsets) -> Outcome<BTreeMap<TopicPartition, ShareGr
         return Err(refused(code, group.error_message));
     }
     let mut offsets = BTreeMap::new();
-    for (topic, partitions) in group.topics {
-        let topic: Arc<str> = Arc::from(topic.as_str());
-        for partition in partitions {
+    for topic in group.topics {
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        for partition in topic.partitions {
             if let Some(code) = partition.error {
                 return Err(refused(code, partition.error_message));
             }
             let Some(start_offset) = partition.start_offset else { continue };
             let (leader_epoch, lag) = (partition.leader_epoch, partition.lag);
             let offset = ShareGroupOffset { start_offset, leader_epoch, lag };
-            offsets.insert(TopicPartition::new(Arc::clone(&topic), partition.index), offset);
+            offsets.insert(TopicPartition::new(Arc::clone(&name), partition.index), offset);
         }
     }
     Ok(offsets)
