@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A server started for a test. Killed with `SIGKILL` when this value is dropped *or* when the test process
 /// dies: a shell holds the other end of a pipe and kills the server when the pipe closes.
@@ -105,11 +106,29 @@ impl Drop for Server {
     }
 }
 
-/// `count` TCP ports on 127.0.0.1 that were free a moment ago.
+/// Below the range from which Linux takes the ports of outgoing connections: none of those can take a port that a server
+/// has not opened yet, or has to open again after a restart.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// `count` TCP ports on 127.0.0.1 that were free a moment ago, none of which this process gets a second time.
 ///
 /// # Errors
 /// When the system has none to give.
 pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let range = u32::from(PORTS.end - PORTS.start);
+    // Processes that run side by side begin at different places.
+    let start = std::process::id().wrapping_mul(211) % range;
+    let mut ports = Vec::with_capacity(count);
+    while ports.len() < count {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        if tried >= range {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("all of the ports {PORTS:?} were tried")));
+        }
+        let port = PORTS.start + ((start + tried) % range) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    Ok(ports)
 }
