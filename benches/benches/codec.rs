@@ -16,6 +16,9 @@ use kafka_wire::{Codec, Compression};
 
 const RECORDS: usize = 10_286;
 const DURATION: Duration = Duration::from_millis(800);
+/// zstd also at Java's default.
+const CODECS: [(Codec, Option<i32>); 5] =
+    [(Codec::Lz4, None), (Codec::Snappy, None), (Codec::Zstd, Some(1)), (Codec::Zstd, Some(3)), (Codec::Gzip, None)];
 
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
@@ -26,18 +29,20 @@ fn main() {
     let records = peer_records(&values);
     let peer_encoded = bench.run("encode none, kafka-protocol", None, || peer_encode(&records));
     let mut buffer = BytesMut::new();
-    bench.run("encode none", peer_encoded, || encode(&values, Codec::None, &mut buffer));
+    bench.run("encode none", peer_encoded, || encode(&values, Compression::NONE, &mut buffer));
     let set = peer_encode(&records);
     let peer_decoded = bench.run("decode none, kafka-protocol", None, || {
         peer::RecordBatchDecoder::decode_all(&mut set.clone()).unwrap()
     });
     bench.run("decode none: CRC, check, iterate", peer_decoded, || decode(&set, true));
     bench.run("decode none: check, iterate", peer_decoded, || decode(&set, false));
-    for codec in [Codec::Lz4, Codec::Snappy, Codec::Zstd, Codec::Gzip] {
-        let name = codec.name();
+    for (codec, level) in CODECS {
+        let compression = Compression::new(codec, level).unwrap();
+        let level = level.map(|level| format!(" {level}")).unwrap_or_default();
+        let name = format!("{}{level}", codec.name());
         let mut buffer = BytesMut::new();
-        bench.run(&format!("encode {name}"), None, || encode(&values, codec, &mut buffer));
-        let set = sealed(&values, codec);
+        bench.run(&format!("encode {name}"), None, || encode(&values, compression, &mut buffer));
+        let set = sealed(&values, compression);
         println!("{:44} {:8.3} of the size", "", set.len() as f64 / size_mb / 1e6);
         bench.run(&format!("decode {name}: CRC, check, iterate"), None, || decode(&set, true));
     }
@@ -98,8 +103,7 @@ fn json_like(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(event).collect()
 }
 
-fn encode(values: &[Vec<u8>], codec: Codec, buffer: &mut BytesMut) -> usize {
-    let compression = Compression::new(codec, None).unwrap();
+fn encode(values: &[Vec<u8>], compression: Compression, buffer: &mut BytesMut) -> usize {
     let mut builder = BatchBuilder::with_buffer(compression, std::mem::take(buffer));
     for (index, value) in values.iter().enumerate() {
         builder.append(1_700_000_000_000 + index as i64, None, Some(value), &[]).unwrap();
@@ -113,8 +117,8 @@ fn encode(values: &[Vec<u8>], codec: Codec, buffer: &mut BytesMut) -> usize {
     size
 }
 
-fn sealed(values: &[Vec<u8>], codec: Codec) -> Bytes {
-    let mut builder = BatchBuilder::new(Compression::new(codec, None).unwrap(), 0);
+fn sealed(values: &[Vec<u8>], compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(compression, 0);
     for value in values {
         builder.append(1_700_000_000_000, None, Some(value), &[]).unwrap();
     }
