@@ -17,8 +17,13 @@ use kafka_wire::{Codec, Compression};
 const RECORDS: usize = 10_286;
 const DURATION: Duration = Duration::from_millis(800);
 /// zstd also at Java's default.
-const CODECS: [(Codec, Option<i32>); 5] =
-    [(Codec::Lz4, None), (Codec::Snappy, None), (Codec::Zstd, Some(1)), (Codec::Zstd, Some(3)), (Codec::Gzip, None)];
+const CODECS: [(Codec, Option<i32>); 5] = [
+    (Codec::Lz4, None),
+    (Codec::Snappy, None),
+    (Codec::Zstd, Some(1)),
+    (Codec::Zstd, Some(3)),
+    (Codec::Gzip, None),
+];
 
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();

@@ -1,46 +1,51 @@
-//! What awaiting each record's fate costs: futures of `send` that are kept and awaited together, against records that
-//! are enqueued and of which only the last are awaited. The broker is another process; CPU time is this one's.
+//! What awaiting each record's fate costs. Three programs write the same records: `enqueue` awaits the last receipts
+//! only, the batch way; `receipts` awaits every receipt, one after the other; `send` has the futures of `send` awaited
+//! together (`buffered`). The two keep at most [`TOGETHER`] records unacknowledged. The broker is another process, an
+//! embedded one or that of the address, which has a topic `sends` of four partitions; CPU time is this one's.
 //!
-//! `cargo bench -p tidewater-benches --bench sends [-- RECORDS]`
+//! `cargo bench -p tidewater-benches --bench sends [-- RECORDS [HOST:PORT]]`
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports to a person and may stop")]
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use kafka_wire::config::Properties;
-use kafka_wire::{Producer, Record};
+use kafka_wire::{Producer, Receipt, Record};
 use tidewater_benches::{Broker, PARTITIONS, cpu_s, produce, values};
+use tokio::runtime::Runtime;
 
-/// Futures that are kept before they are awaited.
-const TOGETHER: usize = 10_000;
+const TOPIC: &str = "sends";
+const ROUNDS: usize = 5;
+/// Unacknowledged at a time, of those that are awaited.
+const TOGETHER: usize = 50_000;
 
 fn main() {
-    let broker = Broker::start("sends");
-    let records = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(3_000_000);
-    let (mut best_enqueued, mut best_awaited) = (f64::INFINITY, f64::INFINITY);
-    for round in 1..=5 {
-        let (wall, cpu) = measure(|| produce(&broker.bootstrap, "sends", "none", records));
-        let (wall_awaited, cpu_awaited) = measure(|| send(&broker.bootstrap, records));
-        let rate = |wall: f64| records as f64 / wall / 1e6;
-        let micros = |cpu: f64| cpu * 1e6 / records as f64;
-        println!(
-            "round {round}: enqueue {:.3} M/s {:.3} µs of CPU, send {:.3} M/s {:.3} µs; rate {:.2}",
-            rate(wall),
-            micros(cpu),
-            rate(wall_awaited),
-            micros(cpu_awaited),
-            wall / wall_awaited,
-        );
-        best_enqueued = wall.min(best_enqueued);
-        best_awaited = wall_awaited.min(best_awaited);
+    let broker = Broker::start(TOPIC);
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let records = arguments.next().map_or(2_000_000, |records| records.parse().unwrap());
+    let bootstrap = arguments.next().unwrap_or(broker.bootstrap.clone());
+    let ways: [(&str, &dyn Fn()); 3] = [
+        ("enqueue", &|| produce(&bootstrap, TOPIC, "none", records)),
+        ("receipts", &|| await_receipts(&bootstrap, records)),
+        ("send", &|| await_sends(&bootstrap, records)),
+    ];
+    let mut best = [f64::INFINITY; 3];
+    for round in 1..=ROUNDS {
+        for ((name, work), best) in ways.iter().zip(&mut best) {
+            let (wall, cpu) = measure(work);
+            *best = wall.min(*best);
+            let (rate, micros) = (records as f64 / wall / 1e6, cpu * 1e6 / records as f64);
+            println!("round {round}: {name:8} {rate:6.3} M/s, {micros:.3} µs of CPU a record");
+        }
     }
-    println!("rate of send by that of enqueue, best rounds: {:.2}", best_enqueued / best_awaited);
+    let [enqueue, receipts, send] = best;
+    println!(
+        "rate by that of enqueue, best rounds: receipts {:.2}, send {:.2}",
+        enqueue / receipts,
+        enqueue / send
+    );
 }
 
 /// Wall and CPU seconds.
@@ -51,39 +56,42 @@ fn measure(work: impl FnOnce()) -> (f64, f64) {
     (begun.elapsed().as_secs_f64(), cpu_s() - before)
 }
 
-fn send(bootstrap: &str, records: usize) {
+fn await_receipts(bootstrap: &str, records: usize) {
+    let (producer, values) = (producer(bootstrap), values());
+    runtime().block_on(async {
+        let mut receipts = VecDeque::<Receipt>::with_capacity(TOGETHER);
+        for index in 0..records {
+            if receipts.len() == TOGETHER
+                && let Some(oldest) = receipts.pop_front()
+            {
+                oldest.await.unwrap();
+            }
+            receipts.push_back(producer.enqueue(record(&values, index)).await.unwrap());
+        }
+        for receipt in receipts {
+            receipt.await.unwrap();
+        }
+    });
+}
+
+fn await_sends(bootstrap: &str, records: usize) {
+    let (producer, values) = (producer(bootstrap), values());
+    let sends = stream::iter((0..records).map(|index| producer.send(record(&values, index))));
+    runtime().block_on(sends.buffered(TOGETHER).for_each(async |sent| drop(sent.unwrap())));
+}
+
+fn producer(bootstrap: &str) -> Producer {
     let mut properties = Properties::new();
     for (name, value) in [("bootstrap.servers", bootstrap), ("linger.ms", "5")] {
         properties.set(name, value).unwrap();
     }
-    let producer = Producer::from_properties(&properties).unwrap();
-    let values = values();
-    let mut sent = 0;
-    while sent < records {
-        let together = TOGETHER.min(records - sent);
-        let sends = (sent..sent + together).map(|index| {
-            let record = Record::to("sends").partition(index as i32 % PARTITIONS);
-            producer.send(record.value(&values[index % values.len()]))
-        });
-        block_on(join_all(sends)).into_iter().for_each(|sent| drop(sent.unwrap()));
-        sent += together;
-    }
+    Producer::from_properties(&properties).unwrap()
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        std::thread::park();
-    }
+fn record(values: &[String], index: usize) -> Record<'_> {
+    Record::to(TOPIC).partition(index as i32 % PARTITIONS).value(&values[index % values.len()])
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }

@@ -123,7 +123,10 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     while ports.len() < count {
         let tried = TRIED.fetch_add(1, Ordering::Relaxed);
         if tried >= range {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("all of the ports {PORTS:?} were tried")));
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("all of the ports {PORTS:?} were tried"),
+            ));
         }
         let port = PORTS.start + ((start + tried) % range) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
