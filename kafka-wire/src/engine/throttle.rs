@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::protocol::guard;
+use crate::protocol::limits::Limits;
 use crate::protocol::request::Response;
 
 /// Longer requests to wait are shortened to this: a broken or hostile broker must not stop a client.
-pub(super) const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Limits::DEFAULT.throttle_max;
 
 /// The `throttle_time_ms` of an answer that begins with it. Produce has it elsewhere: whoever decodes that
 /// calls [`Core::throttle`](super::Core::throttle).

@@ -353,3 +353,41 @@ impl AcknowledgedPartition {
         Ok(partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+
+    use super::super::messages::{self, Encodable, share_acknowledge_response, share_fetch_response};
+    use super::*;
+
+    /// Whether `body` can be read, and no beginning of it.
+    fn is_whole<T>(api: ApiKey, body: &impl Encodable, read: impl Fn(&Response) -> Result<T>) -> bool {
+        let mut bytes = BytesMut::new();
+        body.encode(&mut bytes, 1).unwrap();
+        let bytes = Bytes::from(bytes);
+        let is_read = |end| read(&Response { api, version: 1, body: bytes.slice(..end) }).is_ok();
+        is_read(bytes.len()) && !(0..bytes.len()).any(is_read)
+    }
+
+    #[test]
+    fn an_answer_that_ends_anywhere_is_an_error() {
+        let endpoint = share_fetch_response::NodeEndpoint::default().with_host("h".into()).with_port(1);
+        let acquired = share_fetch_response::AcquiredRecords::default().with_last_offset(4);
+        let partition = share_fetch_response::PartitionData::default()
+            .with_error_message(Some("why".into()))
+            .with_records(Some(Bytes::from_static(b"records")))
+            .with_acquired_records(vec![acquired]);
+        let topic =
+            share_fetch_response::ShareFetchableTopicResponse::default().with_partitions(vec![partition]);
+        let fetched = messages::ShareFetchResponse::default()
+            .with_responses(vec![topic])
+            .with_node_endpoints(vec![endpoint]);
+        assert!(is_whole(ApiKey::ShareFetch, &fetched, ShareFetchResponse::decode));
+        let partition = share_acknowledge_response::PartitionData::default();
+        let topic = share_acknowledge_response::ShareAcknowledgeTopicResponse::default()
+            .with_partitions(vec![partition]);
+        let told = messages::ShareAcknowledgeResponse::default().with_responses(vec![topic]);
+        assert!(is_whole(ApiKey::ShareAcknowledge, &told, ShareAcknowledgeResponse::decode));
+    }
+}
