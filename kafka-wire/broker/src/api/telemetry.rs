@@ -9,11 +9,10 @@ use kafka_wire::protocol::messages::{
     GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse, PushTelemetryRequest,
     PushTelemetryResponse,
 };
-use kafka_wire::{ErrorCode, TopicId};
+use kafka_wire::{ErrorCode, TopicId, Uuid};
 use regex::Regex;
-use uuid::Uuid;
 
-use super::{Answer, Context, text};
+use super::{Answer, Context, text, uuid_of};
 use crate::cluster::{Cluster, PushedMetrics};
 use crate::config_table::Table;
 use crate::setting::ConfigOwner;
@@ -43,7 +42,7 @@ impl Wanted {
     fn of(cluster: &Cluster, context: &Context, instance: Uuid) -> Self {
         let mut wanted = Self { metrics: BTreeSet::new(), interval_ms: i32::MAX };
         let (software, version) = cluster.software_of(context.connection);
-        let instance = TopicId(instance.into_bytes()).to_string();
+        let instance = instance.to_string();
         let client = BTreeMap::from([
             ("client_id", context.client_id.as_deref().unwrap_or_default()),
             ("client_instance_id", &instance),
@@ -91,15 +90,15 @@ pub(super) fn subscriptions(
     context: &Context,
     request: GetTelemetrySubscriptionsRequest,
 ) -> Answer {
-    let instance = match request.client_instance_id {
-        id if id.is_nil() => Uuid::from_bytes(cluster.unique_bytes()),
+    let instance = match Uuid(request.client_instance_id.into_bytes()) {
+        id if id.is_zero() => Uuid(cluster.unique_bytes()),
         id => id,
     };
     let wanted = Wanted::of(cluster, context, instance);
     let code = context.injected_for_request().map_or(0, ErrorCode::code);
     let answer = GetTelemetrySubscriptionsResponse::default()
         .with_error_code(code)
-        .with_client_instance_id(instance)
+        .with_client_instance_id(uuid_of(TopicId(instance.0)))
         .with_subscription_id(wanted.id())
         .with_push_interval_ms(wanted.interval_ms)
         .with_telemetry_max_bytes(PAYLOAD_BYTES_MAX as i32)
@@ -113,7 +112,7 @@ pub(super) fn push(cluster: &mut Cluster, context: &Context, request: PushTeleme
     if code == 0 {
         cluster.keep_metrics(PushedMetrics {
             client_id: context.client_id.clone().unwrap_or_default(),
-            client_instance_id: TopicId(request.client_instance_id.into_bytes()).to_string(),
+            client_instance_id: Uuid(request.client_instance_id.into_bytes()),
             is_last: request.terminating,
             payload: request.metrics,
         });
@@ -125,10 +124,9 @@ fn check(cluster: &Cluster, context: &Context, request: &PushTelemetryRequest) -
     if let Some(code) = context.injected_for_request() {
         return Err(code);
     }
-    let instance = request.client_instance_id;
-    let id = TopicId(instance.into_bytes()).to_string();
-    if instance.is_nil() || cluster.metrics().any(|pushed| pushed.is_last && pushed.client_instance_id == id)
-    {
+    let instance = Uuid(request.client_instance_id.into_bytes());
+    let has_ended = |pushed: &PushedMetrics| pushed.is_last && pushed.client_instance_id == instance;
+    if instance.is_zero() || cluster.metrics().any(has_ended) {
         return Err(ErrorCode::INVALID_REQUEST);
     }
     if request.subscription_id != Wanted::of(cluster, context, instance).id() {

@@ -1,6 +1,7 @@
 //! The cluster's part in clients' figures (KIP-714): who the clients are, and what they have pushed.
 
 use bytes::Bytes;
+use kafka_wire::Uuid;
 
 use super::{Cluster, ConnectionId};
 
@@ -13,8 +14,8 @@ const PUSHES_MAX: usize = 1_000;
 pub struct PushedMetrics {
     /// Its `client.id`.
     pub client_id: String,
-    /// Its id for this purpose, in the form in which Kafka prints ids.
-    pub client_instance_id: String,
+    /// Its id for this purpose, as `client_instance_id` of the clients gives it.
+    pub client_instance_id: Uuid,
     /// Whether the client has ended with it.
     pub is_last: bool,
     /// The figures: a `MetricsData` of OpenTelemetry's protocol (OTLP), as Protobuf.

@@ -125,14 +125,17 @@ fn start_offset(it: &mut Harness) -> i64 {
     group.topics[0].partitions[0].start_offset
 }
 
-/// How many records are left, as version 1 tells.
-fn lag(it: &mut Harness) -> Option<i64> {
+/// Where the group is in each partition, and how many records are left, as version 1 tells.
+fn offsets(it: &mut Harness) -> Vec<(i32, Option<i64>, Option<i64>)> {
     let group = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default()
         .with_group_id(group_id())
         .with_topics(None);
     let request = DescribeShareGroupOffsetsRequest::default().with_groups(vec![group]);
     let Outcome::Answered(response) = it.send(0, 1, request) else { panic!("no answer") };
-    decode_offsets(&response).unwrap()[0].topics[0].partitions[0].lag
+    let groups = decode_offsets(&response).unwrap();
+    assert_eq!(groups[0].error, None);
+    let partitions = groups[0].topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|at| (at.index, at.start_offset, at.lag)).collect()
 }
 
 /// A member's heartbeat: code, epoch, how many partitions.
@@ -164,9 +167,10 @@ fn members_share_a_partition_record_by_record() {
     assert_eq!(two.fetch(&mut it), []);
     assert_eq!(two.acknowledge(&mut it, 0, 0, &[ACCEPT]), Err(ErrorCode::INVALID_RECORD_STATE));
     assert_eq!(beat(&mut it, "one", 0).0, 0);
-    assert_eq!(lag(&mut it), Some(4), "nothing is done with");
+    let unread = (1, None, None);
+    assert_eq!(offsets(&mut it), [(0, Some(0), Some(4)), unread], "nothing is done with");
     assert_eq!(one.acknowledge(&mut it, 0, 2, &[ACCEPT, RELEASE, REJECT]), Ok(()));
-    assert_eq!(lag(&mut it), Some(2));
+    assert_eq!(offsets(&mut it), [(0, Some(1), Some(2)), unread]);
     assert_eq!(two.fetch(&mut it), [(1, 1, 2)]);
     assert_eq!(two.acknowledge(&mut it, 1, 1, &[ACCEPT]), Ok(()));
     assert_eq!(start_offset(&mut it), 3);
@@ -250,6 +254,7 @@ fn heartbeats_hand_out_partitions() {
 #[test]
 fn offsets_are_set_where_nobody_reads() {
     let mut it = with_records(Options::default(), &["a", "b", "c"]);
+    assert_eq!(offsets(&mut it), [], "as of a group that is not there");
     let alter = |it: &mut Harness| {
         let partition = altering::AlterShareGroupOffsetsRequestPartition::default().with_start_offset(2);
         let topic = altering::AlterShareGroupOffsetsRequestTopic::default()

@@ -53,6 +53,7 @@ fn clients_are_asked_for_what_is_subscribed_of_them() {
     );
     subscribe(&mut it, "others", &[("metrics", "c"), ("match", "client_id=te"), ("interval.ms", "1000")]);
     subscribe(&mut it, "software", &[("metrics", "d"), ("match", "client_software_name=librdkafka")]);
+    subscribe(&mut it, "nobody", &[("metrics", "e"), ("match", "client_instance_id=AAAAAAAAAAAAAAAAAAAAAQ")]);
     let (answer, wanted) = ask(&mut it);
     assert_eq!(wanted, ["a", "b", "org.apache.kafka.producer."]);
     assert_eq!((answer.push_interval_ms, answer.telemetry_max_bytes), (60_000, 1 << 20));
@@ -68,6 +69,8 @@ fn clients_are_asked_for_what_is_subscribed_of_them() {
     };
     let answer = answer.decode::<GetTelemetrySubscriptionsRequest>().unwrap();
     assert!(answer.requested_metrics.iter().any(|name| name.as_str() == "d"));
+    let one = GetTelemetrySubscriptionsRequest::default().with_client_instance_id(Uuid::from_u128(1));
+    assert!(it.call(0, one).requested_metrics.iter().any(|name| name.as_str() == "e"), "ids are printed so");
     subscribe(&mut it, "all", &[("metrics", "*")]);
     assert_eq!(ask(&mut it).1, [""], "all of them");
 }
