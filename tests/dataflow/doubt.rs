@@ -2,6 +2,7 @@
 
 use dataflow::ErrorKind;
 use dataflow::testing::embedded::{Action, ApiKey, ErrorCode, Rule, TransactionVersion};
+use futures_executor::block_on;
 use tidewater_tests::patience::comes_about;
 
 use crate::rig::{Rig, Running, copy};
@@ -114,5 +115,5 @@ fn hijack(rig: &Rig) {
     config.client = kafka_wire::config::ClientConfig::bootstrap(&rig.broker.bootstrap()).unwrap();
     config.transactional_id = Some("tidewater-job".to_owned());
     let producer = kafka_wire::TransactionalProducer::new(&config).unwrap();
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(producer.init()).unwrap();
+    block_on(producer.init()).unwrap();
 }

@@ -3,14 +3,11 @@
 use dataflow::format::{Bytes, PoisonPolicy};
 use dataflow::testing::TestClient;
 use dataflow::{ErrorKind, Job, KafkaSink, KafkaSource, Outcome, Settings, StartAt};
+use futures_executor::block_on;
 use kafka_wire::config::{ClientConfig, ConsumerConfig};
 use kafka_wire::{Admin, CommittedOffset, Consumer, TopicPartition};
 
 use crate::rig::{Rig, Running, copy};
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 fn admin(rig: &Rig) -> Admin {
     Admin::new(ClientConfig::bootstrap(&rig.broker.bootstrap()).unwrap()).unwrap()

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_executor::block_on;
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_wire::{
     Admin, Codec, Consumer, Header, Isolation, NewTopic, Position, Producer, Record, RecordRef,
@@ -10,7 +11,6 @@ use kafka_wire::{
 };
 use tidewater_tests::java;
 use tidewater_tests::real_kafka::{self, Cluster, Version};
-use tokio::runtime::Runtime;
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 const PARTITIONS: i32 = 3;
@@ -103,12 +103,11 @@ fn what_java_wrote_is_read(version: Version) {
         return;
     }
     let cluster = Cluster::shared(version, 1);
-    let runtime = Runtime::new().expect("a runtime");
     let topics = topics("java");
-    runtime.block_on(create(cluster, &topics));
+    block_on(create(cluster, &topics));
     java_client(cluster, &["write", &cluster.bootstrap(), "java", &RECORDS.to_string()]);
     for topic in &topics {
-        assert_eq!(runtime.block_on(read(cluster, topic)), expected(topic), "{topic}");
+        assert_eq!(block_on(read(cluster, topic)), expected(topic), "{topic}");
     }
 }
 
@@ -180,12 +179,11 @@ fn java_reads_what_we_wrote(version: Version) {
         return;
     }
     let cluster = Cluster::shared(version, 1);
-    let runtime = Runtime::new().expect("a runtime");
     let topics = topics("ours");
-    runtime.block_on(create(cluster, &topics));
+    block_on(create(cluster, &topics));
     for topic in &topics {
         let codec = CODECS.into_iter().find(|codec| topic.contains(codec.name())).expect("a codec's name");
-        runtime.block_on(write(cluster, topic, codec));
+        block_on(write(cluster, topic, codec));
     }
     let bootstrap = cluster.bootstrap();
     let arguments: Vec<&str> =
@@ -222,16 +220,15 @@ fn what_old_kafka_keeps_in_old_formats_is_read() {
     }
     const COUNT: usize = 300;
     let cluster = Cluster::shared(Version::V2_8, 1);
-    let runtime = Runtime::new().expect("a runtime");
     let numbers = |from: usize| (from..COUNT).map(|number| number.to_string()).collect::<Vec<_>>();
     for format in ["0.9.0", "0.10.2"] {
         for codec in ["none", "gzip", "snappy", "lz4"] {
             let topic = format!("format-{format}-{codec}");
             let new = NewTopic::new(topic.as_str(), 1).config("message.format.version", format);
-            runtime.block_on(crate::support::create(cluster, new));
+            block_on(crate::support::create(cluster, new));
             java_client(cluster, &["numbers", &cluster.bootstrap(), &topic, codec, &COUNT.to_string()]);
             for from in [0, 17] {
-                let (batches, values, timestamps) = runtime.block_on(read_from(cluster, &topic, from, COUNT));
+                let (batches, values, timestamps) = block_on(read_from(cluster, &topic, from, COUNT));
                 assert_eq!(values, numbers(from), "{topic}");
                 assert!(
                     timestamps.iter().all(|timestamp| (*timestamp == -1) == (format == "0.9.0")),

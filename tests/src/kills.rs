@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dataflow::testing::TestClient;
+use futures_executor::block_on;
 use kafka_wire::config::{ClientConfig, ConsumerConfig};
 use kafka_wire::{Consumer, Isolation, OffsetSpec, TopicPartition};
 
@@ -226,11 +227,10 @@ impl Campaign<'_> {
         let client = ClientConfig::bootstrap(self.bootstrap).expect("addresses");
         let config = ConsumerConfig { client, ..ConsumerConfig::default() };
         let consumer = Consumer::new(config).expect("a consumer");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let ends = |isolation| -> Vec<Option<i64>> {
             let all = (0..OUTPUT_PARTITIONS).map(|number| TopicPartition::new(self.output(), number));
             let asked = all.map(|partition| (partition, OffsetSpec::Latest));
-            let listed = runtime.block_on(consumer.list_offsets(asked, isolation)).expect("list offsets");
+            let listed = block_on(consumer.list_offsets(asked, isolation)).expect("list offsets");
             listed.into_iter().map(|(_, listed)| listed.offset).collect()
         };
         let deadline = Instant::now() + PATIENCE;

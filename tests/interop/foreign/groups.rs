@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use futures_executor::block_on;
 use kafka_wire::ConsumerBuilder;
-use tokio::runtime::Runtime;
 
 use super::*;
 
@@ -22,8 +22,6 @@ struct Group<'a> {
     bootstrap: &'a str,
     name: &'a str,
     topic: String,
-    /// Where our clients run: what they do in the background goes on while others are listened to.
-    runtime: Runtime,
     producer: Producer,
     members: VecDeque<Member>,
     seen: BTreeSet<(u64, u64)>,
@@ -34,12 +32,10 @@ impl<'a> Group<'a> {
     fn new(bootstrap: &'a str, name: &'a str) -> Self {
         let topic = format!("{name}-topic");
         run(create(bootstrap, &[&topic]));
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
         let config = ProducerConfig { client: config(bootstrap), ..Default::default() };
-        let producer = runtime.block_on(async { Producer::new(config).expect("a producer") });
+        let producer = Producer::new(config).expect("a producer");
         let (members, seen) = (VecDeque::new(), BTreeSet::new());
-        Self { bootstrap, name, topic, runtime, producer, members, seen, written: 0 }
+        Self { bootstrap, name, topic, producer, members, seen, written: 0 }
     }
 
     fn foreign(&self, program: &'static Program, settings: &[&str]) -> Member {
@@ -49,12 +45,12 @@ impl<'a> Group<'a> {
 
     fn ours(&self, builder: ConsumerBuilder) -> Member {
         let builder = builder.bootstrap(self.bootstrap).group(self.name).subscribe([self.topic.as_str()]);
-        Member::Ours(Box::new(self.runtime.block_on(async { builder.build().expect("ours") })))
+        Member::Ours(Box::new(builder.build().expect("ours")))
     }
 
     /// One record into each partition.
     fn write(&mut self) {
-        self.runtime.block_on(async {
+        block_on(async {
             for partition in 0..PARTITIONS as i32 {
                 let record = Record::to(&self.topic).partition(partition).value("value");
                 self.producer.enqueue(record).await.expect("enqueue");
@@ -69,8 +65,7 @@ impl<'a> Group<'a> {
         let before = self.seen.len();
         match &mut self.members[member] {
             Member::Ours(consumer) => {
-                let poll = consumer.poll(Duration::from_millis(20));
-                let batch = self.runtime.block_on(poll).expect("poll");
+                let batch = consumer.poll_blocking(Duration::from_millis(20)).expect("poll");
                 let partition = batch.topic_partition().partition as u64;
                 self.seen.extend(batch.iter().map(|record| (partition, record.offset as u64)));
             }
@@ -107,7 +102,7 @@ impl<'a> Group<'a> {
     /// The member goes that has been there for the longest, and leads; the others take over what it had.
     fn leave(&mut self) {
         match self.members.pop_front().expect("a member") {
-            Member::Ours(consumer) => self.runtime.block_on(consumer.close()).expect("close"),
+            Member::Ours(consumer) => block_on(consumer.close()).expect("close"),
             Member::Foreign(running) => running.finish(),
         }
         if !self.members.is_empty() {
