@@ -102,7 +102,7 @@ fn what_java_wrote_is_read(version: Version) {
     if !real_kafka::available() {
         return;
     }
-    let cluster = Cluster::shared(version, 1);
+    let cluster = Cluster::shared(version);
     let topics = topics("java");
     block_on(create(cluster, &topics));
     java_client(cluster, &["write", &cluster.bootstrap(), "java", &RECORDS.to_string()]);
@@ -178,7 +178,7 @@ fn java_reads_what_we_wrote(version: Version) {
     if !real_kafka::available() {
         return;
     }
-    let cluster = Cluster::shared(version, 1);
+    let cluster = Cluster::shared(version);
     let topics = topics("ours");
     block_on(create(cluster, &topics));
     for topic in &topics {
@@ -219,7 +219,7 @@ fn what_old_kafka_keeps_in_old_formats_is_read() {
         return;
     }
     const COUNT: usize = 300;
-    let cluster = Cluster::shared(Version::V2_8, 1);
+    let cluster = Cluster::shared(Version::V2_8);
     let numbers = |from: usize| (from..COUNT).map(|number| number.to_string()).collect::<Vec<_>>();
     for format in ["0.9.0", "0.10.2"] {
         for codec in ["none", "gzip", "snappy", "lz4"] {

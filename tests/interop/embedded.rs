@@ -450,7 +450,7 @@ fn it_answers_as_kafka_does() {
     if !real_kafka::available() {
         return;
     }
-    let kafka = Cluster::shared(Version::V4_3, 1);
+    let kafka = Cluster::shared(Version::V4_3);
     let embedded = EmbeddedBroker::start(Options::default()).expect("start the embedded broker");
     let (expected, seen) = (observe(&kafka.bootstrap()), observe(&embedded.bootstrap()));
     assert!(expected.len() > 100, "{} answers", expected.len());

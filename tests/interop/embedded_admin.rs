@@ -24,7 +24,7 @@ fn javas_admin_sees_what_it_sees_on_kafka() {
     if !real_kafka::available() {
         return;
     }
-    let kafka = Cluster::shared(Version::V4_3, 1);
+    let kafka = Cluster::shared(Version::V4_3);
     let embedded = EmbeddedBroker::start(Options::default()).expect("start");
     let expected = administer(&["operations", &kafka.bootstrap()]);
     let seen = administer(&["operations", &embedded.bootstrap()]);

@@ -314,7 +314,7 @@ fn on_embedded(test: impl FnOnce(&str)) {
 
 fn on_kafka(test: impl FnOnce(&str)) {
     if real_kafka::available() {
-        test(&Cluster::shared(Version::V4_3, 1).bootstrap());
+        test(&Cluster::shared(Version::V4_3).bootstrap());
     }
 }
 

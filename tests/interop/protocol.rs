@@ -156,7 +156,7 @@ fn each_version_works(version: Version) {
     if !real_kafka::available() {
         return;
     }
-    let cluster = Cluster::shared(version, 1);
+    let cluster = Cluster::shared(version);
     let topic: Arc<str> = "protocol-versions".into();
     cluster.create_topic(&topic, 1);
     let mut connection = Connection::open(cluster);
@@ -222,7 +222,7 @@ fn a_version_that_the_broker_does_not_know_is_refused_once_and_then_agreed_on() 
     if !real_kafka::available() {
         return;
     }
-    let mut connection = Connection::open(Cluster::shared(Version::V4_3, 1));
+    let mut connection = Connection::open(Cluster::shared(Version::V4_3));
     const FUTURE: i16 = 99;
     let refused = connection.api_versions(FUTURE);
     assert_eq!(refused.error, Some(ErrorCode::UNSUPPORTED_VERSION));

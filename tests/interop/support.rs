@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// Runs a test on the shared node of `version`, where real Kafka can be run.
 pub fn on_shared<F: Future<Output = ()>>(version: Version, test: impl FnOnce(&'static Cluster) -> F) {
     if real_kafka::available() {
-        run(test(Cluster::shared(version, 1)));
+        run(test(Cluster::shared(version)));
     }
 }
 

@@ -358,18 +358,18 @@ impl Cluster {
         self.wait_for_port(port, "ZooKeeper");
     }
 
-    /// The cluster that all tests of this binary share; with one node it is proxied, for faults by
-    /// `client.id`. Never stopped before the process ends.
-    pub fn shared(version: Version, nodes: usize) -> &'static Self {
-        type Shared = Mutex<HashMap<(Version, usize), &'static Cluster>>;
+    /// The node that all tests of this binary share, proxied, for faults by `client.id`. Never stopped before the
+    /// process ends.
+    pub fn shared(version: Version) -> &'static Self {
+        type Shared = Mutex<HashMap<Version, &'static OnceLock<Cluster>>>;
         static SHARED: OnceLock<Shared> = OnceLock::new();
         let mut shared =
             SHARED.get_or_init(Shared::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        shared.entry((version, nodes)).or_insert_with(|| {
-            let options = Options::new(version, nodes);
-            let options = if nodes == 1 { options.proxied() } else { options };
-            Box::leak(Box::new(Self::start(options)))
-        })
+        let cluster: &'static OnceLock<Self> =
+            shared.entry(version).or_insert_with(|| Box::leak(Box::default()));
+        // The tests of another release do not wait for this one.
+        drop(shared);
+        cluster.get_or_init(|| Self::start(Options::new(version, 1).proxied()))
     }
 
     /// `host:port` of all nodes, for `bootstrap.servers`.
