@@ -190,7 +190,7 @@ fn its_share_groups_are_where_those_of_kafka_are() {
     if !real_kafka::available() {
         return;
     }
-    let kafka = Cluster::shared(Version::V4_3, 1);
+    let kafka = Cluster::shared(Version::V4_3);
     let embedded = EmbeddedBroker::start(Options::default()).expect("start the embedded broker");
     let (expected, seen) = (observe(&kafka.bootstrap()), observe(&embedded.bootstrap()));
     assert_eq!((expected.len(), seen.len()), (seen.len(), expected.len()));
