@@ -60,13 +60,22 @@ impl World {
             Act::MoveLeader(part) => self.move_leader(part.into()),
             Act::Disconnect => self.disconnect_all(),
             Act::ForgetSessions => self.sessions.clear(),
-            Act::Damage(at) => self.flip = Some(at.into()),
+            // The third time in a row it would count as damage of the log.
+            Act::Damage(at) if self.damaged_max() < 2 => self.flip = Some(at.into()),
+            Act::Damage(_) => {}
             Act::Pause(part, paused) => self.pause(part.into(), paused),
             Act::SeekBack(part) => {
                 self.seen[usize::from(part)].clear();
                 self.assign(part.into(), 0);
             }
         }
+    }
+
+    /// How often in a row a partition was fetched damaged.
+    fn damaged_max(&self) -> u32 {
+        let assignment = &self.engine.role().assignment;
+        let damaged = |number| assignment.get(&partition(number)).map_or(0, |assigned| assigned.damaged);
+        (0..PARTITIONS).map(damaged).max().unwrap_or(0)
     }
 
     fn pause(&mut self, number: i32, paused: bool) {
