@@ -126,15 +126,19 @@ fn a_batch_is_handed_out_also_when_too_many_commands_wait_for_the_client() {
         entered.send(()).unwrap();
         is_released.recv().unwrap();
     };
-    let offset = CommittedOffset { offset: 0, leader_epoch: None, metadata: String::new() };
-    consumer.commit_async([(partition("t"), offset)], held_up).unwrap();
+    let offset = || CommittedOffset { offset: 0, leader_epoch: None, metadata: String::new() };
+    consumer.commit_async([(partition("t"), offset())], held_up).unwrap();
     is_entered.recv().unwrap();
-    while consumer.resume([]).is_ok() {}
+    while consumer.commit_async([(partition("t"), offset())], drop).is_ok() {}
     let mut seen = Vec::new();
     while let Poll::Ready(batch) = consumer.poll_batch(&mut Context::from_waker(Waker::noop())) {
         seen.extend(batch.unwrap().iter().map(|record| record.offset));
     }
     assert!(!seen.is_empty());
+    // Nor do the two sides disagree about where it reads on.
+    consumer.pause([&partition("t")]).unwrap();
+    consumer.seek(&partition("t"), seen.len() as i64).unwrap();
+    consumer.resume([&partition("t")]).unwrap();
     release.send(()).unwrap();
     while seen.len() < 20 {
         let batch = consumer.poll_blocking(Duration::from_secs(30)).unwrap();

@@ -142,7 +142,7 @@ impl Consumer {
 
     fn forget(&self, partitions: Vec<TopicPartition>) -> Result<()> {
         self.buffers.lock().unassign(&partitions);
-        self.mailbox.send(Command::Unassign(partitions))
+        self.mailbox.tell(Command::Unassign(partitions))
     }
 
     /// The partitions that are read, in no order.
@@ -181,9 +181,9 @@ impl Consumer {
         }
         let room = buffers.take_room_wanted();
         drop(buffers);
-        self.mailbox.send(Command::Pause(paused, true))?;
+        self.mailbox.tell(Command::Pause(paused, true))?;
         if !dropped.is_empty() {
-            self.mailbox.send(Command::Assign(dropped))?;
+            self.mailbox.tell(Command::Assign(dropped))?;
         }
         if room { self.mailbox.send(Command::Room) } else { Ok(()) }
     }
@@ -200,7 +200,7 @@ impl Consumer {
             }
             resumed.push(partition.clone());
         }
-        self.mailbox.send(Command::Pause(resumed, false))
+        self.mailbox.tell(Command::Pause(resumed, false))
     }
 
     /// The next batch with records, at most `max.poll.records` of them, or one without any after `timeout`.
@@ -484,7 +484,7 @@ impl Consumer {
         });
         let assigned = assigned.collect();
         drop(buffers);
-        self.mailbox.send(Command::Assign(assigned))
+        self.mailbox.tell(Command::Assign(assigned))
     }
 }
 

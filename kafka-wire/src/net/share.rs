@@ -94,7 +94,7 @@ impl ShareConsumer {
     /// # Errors
     /// `Closed`.
     pub fn subscribe<T: Into<Arc<str>>>(&mut self, topics: impl IntoIterator<Item = T>) -> Result<()> {
-        self.mailbox.send(Command::Subscribe(topics.into_iter().map(Into::into).collect()))
+        self.mailbox.tell(Command::Subscribe(topics.into_iter().map(Into::into).collect()))
     }
 
     /// The next records of one partition, or none after `timeout`. In implicit mode accepts what was handed out
@@ -142,7 +142,7 @@ impl ShareConsumer {
         let wants_to_know = self.deliveries.lock().polled(true);
         let polling = Polling(self.deliveries.clone());
         if wants_to_know {
-            self.mailbox.send(Command::Polled)?;
+            self.mailbox.tell(Command::Polled)?;
         }
         Ok(polling)
     }
@@ -247,7 +247,7 @@ impl ShareConsumer {
     /// Hands over what has been said.
     fn flush(&mut self) -> Result<()> {
         let said = self.ledger.take_said();
-        if said.is_empty() { Ok(()) } else { self.mailbox.send(Command::Acknowledge(said)) }
+        if said.is_empty() { Ok(()) } else { self.mailbox.tell(Command::Acknowledge(said)) }
     }
 
     fn report(&mut self) {

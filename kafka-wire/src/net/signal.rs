@@ -100,17 +100,26 @@ impl<C> Mailbox<C> {
     /// # Errors
     /// `Closed` when the driver has ended; `Usage` when 100 000 commands wait already.
     pub(crate) fn send(&self, command: C) -> Result<()> {
-        self.hand_over(command, false)
+        self.hand_over(command, COMMANDS_MAX, false)
     }
 
-    fn hand_over(&self, command: C, is_last: bool) -> Result<()> {
+    /// Hands over what the application has done already: were that refused because others have asked too much, the two
+    /// sides would disagree from then on. There is room for as many commands again.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), when 200 000 commands wait.
+    pub(crate) fn tell(&self, command: C) -> Result<()> {
+        self.hand_over(command, 2 * COMMANDS_MAX, false)
+    }
+
+    fn hand_over(&self, command: C, most: usize, is_last: bool) -> Result<()> {
         {
             let mut queue = lock(&self.shared.queue);
             if queue.closed {
                 return Err(Error::new(ErrorKind::Closed, "the client is closed"));
             }
-            if queue.commands.len() >= COMMANDS_MAX && !is_last {
-                let text = format!("{COMMANDS_MAX} calls wait for the client already");
+            if queue.commands.len() >= most {
+                let text = format!("{most} calls wait for the client already");
                 return Err(Error::new(ErrorKind::Usage, text));
             }
             queue.commands.push_back(command);
@@ -137,7 +146,7 @@ impl<C> Mailbox<C> {
     /// As [`ask`](Self::ask).
     pub(crate) async fn ask_last<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> C) -> Result<T> {
         let (reply, answer) = reply();
-        self.hand_over(make(reply), true)?;
+        self.hand_over(make(reply), usize::MAX, true)?;
         answer.await
     }
 }
@@ -232,6 +241,20 @@ mod tests {
         let mut taken = Vec::new();
         feed.poll(crate::net::driver::now(), &mut |command| taken.push(command));
         assert_eq!(taken, ["first", "last"]);
+    }
+
+    #[test]
+    fn what_the_application_has_done_is_taken_where_no_more_can_be_asked() {
+        let (mailbox, mut feed) = Mailbox::new(Arc::new(Signal::default()));
+        (0..COMMANDS_MAX).for_each(|_| mailbox.send("asked").unwrap());
+        assert_eq!(mailbox.send("asked").unwrap_err().kind(), ErrorKind::Usage);
+        (0..COMMANDS_MAX).for_each(|_| mailbox.tell("done").unwrap());
+        assert_eq!(mailbox.tell("done").unwrap_err().kind(), ErrorKind::Usage);
+        let mut last = pin!(mailbox.ask_last(|_: Reply<()>| "last"));
+        let _ = last.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let mut newest = "";
+        feed.poll(crate::net::driver::now(), &mut |command| newest = command);
+        assert_eq!(newest, "last");
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Consumer {
             return Err(error.with_hint("take these away first: incremental_unassign"));
         }
         self.group.is_subscribed = true;
-        self.mailbox.send(Command::Subscribe(wanted))
+        self.mailbox.tell(Command::Subscribe(wanted))
     }
 
     /// Reads nothing any more and leaves the group, after what is committed on this occasion: see
@@ -160,7 +160,7 @@ impl Consumer {
         self.give_up_all()?;
         self.group.is_subscribed = false;
         self.group.rebalances.lock().silence();
-        self.mailbox.send(Command::Unsubscribe)
+        self.mailbox.tell(Command::Unsubscribe)
     }
 
     /// Has `listener` hear of rebalances, instead of the one before.
@@ -191,7 +191,7 @@ impl Consumer {
                 return Err(Error::new(ErrorKind::Usage, "poll inside a rebalance listener"));
             }
             if self.group.rebalances.lock().polled() {
-                self.mailbox.send(Command::Polled)?;
+                self.mailbox.tell(Command::Polled)?;
             }
             while let Some(event) = self.next_event() {
                 self.take_part(event)?;
@@ -214,7 +214,7 @@ impl Consumer {
             }
             Event::Revoke(partitions) => {
                 self.let_go(partitions)?;
-                self.mailbox.send(Command::LetGo)
+                self.mailbox.tell(Command::LetGo)
             }
             Event::Lost(partitions) => {
                 self.call_listener(|listener, consumer| listener.lost(consumer, &partitions));
@@ -259,11 +259,15 @@ impl Consumer {
         };
         let offsets: Vec<_> = partitions.iter().filter_map(offset).collect();
         drop(buffers);
-        self.commit_async(offsets, |outcome| {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let done = Reply::new(|outcome| {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "positions were not committed (enable.auto.commit)");
             }
-        })
+        });
+        self.mailbox.tell(Command::Commit(offsets, done))
     }
 
     /// Commits these offsets for the group, without waiting; `done` is called with the outcome, on the client's I/O
@@ -380,7 +384,7 @@ impl Drop for Consumer {
             let (deadline, operation) = (now() + DROP_TIMEOUT, GroupMembershipOperation::Default);
             let (answered, answer) = mpsc::channel();
             let reply = Reply::new(move |_| answered.send(()).unwrap_or_default());
-            if self.mailbox.send(Command::Close { deadline, operation, reply }).is_ok() {
+            if self.mailbox.tell(Command::Close { deadline, operation, reply }).is_ok() {
                 let _ = answer.recv_timeout(DROP_TIMEOUT);
             }
         }
