@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kafka_wire::config::{ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
 use kafka_wire::{
-    Codec, Consumer, ErrorKind, Header, Isolation, LeaderEpoch, Position, Producer, Record, TopicPartition,
+    Codec, Consumer, ErrorKind, Header, Isolation, LeaderEpoch, Position, Producer, Record, TimestampType,
+    TopicPartition,
 };
-use tidewater_broker::{Action, ApiKey, EmbeddedBroker, ErrorCode, Options, Rule};
+use tidewater_broker::{Action, ApiKey, EmbeddedBroker, ErrorCode, Options, Rule, TopicOptions};
 
 use super::{block_on, broker};
 
@@ -58,6 +59,29 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 
 pub(super) fn partition(topic: &str) -> TopicPartition {
     TopicPartition::new(topic, 0)
+}
+
+/// What the broker sets is told to who writes and to who reads; what the producer set is gone.
+#[test]
+fn records_have_the_brokers_time_where_the_topic_says_so() {
+    let topic = TopicOptions::new("t", 1).with_config("message.timestamp.type", "LogAppendTime");
+    let broker = broker(Options { topics: vec![topic], ..Options::default() }.with_topic("other", 1));
+    let producer = producer(&broker, |config| config.linger = Duration::from_millis(20));
+    let sent =
+        [41, 42].map(|at| producer.enqueue_blocking(Record::to("t").value("v").timestamp_ms(at)).unwrap());
+    let other = producer.enqueue_blocking(Record::to("other").value("v").timestamp_ms(42)).unwrap();
+    assert_eq!(other.wait().unwrap().append_time_ms, None);
+    let appended = sent.map(|receipt| receipt.wait().unwrap().append_time_ms.unwrap());
+    assert!(appended.iter().all(|at| *at > 1_600_000_000_000), "{appended:?}");
+    let mut consumer = consumer(&broker, |_| {});
+    consumer.assign([(partition("t"), Position::Beginning)]).unwrap();
+    let mut read = Vec::new();
+    while read.len() < 2 {
+        let batch = consumer.poll_blocking(LONG).unwrap();
+        assert_eq!(batch.timestamp_type(), TimestampType::LogAppendTime);
+        read.extend(batch.iter().map(|record| record.timestamp_ms));
+    }
+    assert_eq!(read, appended);
 }
 
 #[test]
