@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use kafka_wire::config::{ClientConfig, ConsumerConfig, ProducerConfig, Properties};
-use kafka_wire::{Admin, Consumer, NewTopic, Position, Producer, Record, TopicPartition};
+use kafka_wire::{Admin, Consumer, ErrorCode, NewTopic, Position, Producer, Record, TopicPartition};
 use tidewater_broker::{Action, ApiKey, EmbeddedBroker, Options, Rule, TopicOptions};
 
 use crate::tls::{TlsFront, certificate};
@@ -171,6 +171,23 @@ fn a_topic_that_is_created_anew_is_written_and_read_on() {
         block_on(admin.delete_topics(["t"])).unwrap().remove(0).1.unwrap();
         block_on(admin.create_topics([NewTopic::new("t", 1)])).unwrap().remove(0).1.unwrap();
         broker.control(|cluster, now| cluster.move_leader(now, "t", 0, 0));
+    }
+}
+
+/// Who leads a partition now is told with the refusal (KIP-951): it takes no metadata, of which there is none here.
+#[test]
+fn a_leader_that_has_moved_is_found_by_the_answer_of_the_old_one() {
+    let broker = broker(Options { nodes: 2, ..Options::default() }.with_topic("t", 1));
+    let properties = properties(&broker.bootstrap());
+    let (producer, mut consumer) = (producer(&properties), consumer(&properties));
+    send(&producer, "before");
+    assert_eq!(next(&mut consumer), "before");
+    broker.add_rule(Rule::new(Action::Error(ErrorCode::LEADER_NOT_AVAILABLE)).api(ApiKey::Metadata));
+    for leader in [0, 1, 0, 1] {
+        broker.control(|cluster, now| cluster.move_leader(now, "t", 0, leader));
+        let value = format!("leader {leader}");
+        send(&producer, &value);
+        assert_eq!(next(&mut consumer), value);
     }
 }
 
