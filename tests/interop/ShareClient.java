@@ -24,6 +24,13 @@ class ShareClient {
                     changes.add(new AlterConfigOp(new ConfigEntry(parts[0], parts[1]), AlterConfigOp.OpType.SET));
                 }
                 admin.incrementalAlterConfigs(Map.of(group, changes)).all().get();
+                // The broker hears of it from the controller.
+                for (AlterConfigOp change : changes) {
+                    String name = change.configEntry().name(), value = change.configEntry().value();
+                    while (!value.equals(admin.describeConfigs(List.of(group)).all().get().get(group).get(name).value())) {
+                        Thread.sleep(20);
+                    }
+                }
             }
             return;
         }

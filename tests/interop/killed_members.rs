@@ -109,11 +109,19 @@ async fn write(cluster: &Cluster, topic: &str, partitions: i32, linger: Duration
     }
 }
 
+/// Until the broker knows it, which hears of it from the controller.
 async fn configure(cluster: &Cluster, group: &str, name: &str, value: &str) {
+    let admin = admin(cluster);
     let change = [(ConfigResource::group(group), vec![ConfigChange::set(name, value)])];
-    for (_, changed) in admin(cluster).incremental_alter_configs(change).await.expect("configure") {
+    for (_, changed) in admin.incremental_alter_configs(change).await.expect("configure") {
         changed.expect("configure the group");
     }
+    wait_until("the broker knows the setting", async || {
+        let mut described = admin.describe_configs([ConfigResource::group(group)]).await.expect("describe");
+        let entries = described.remove(0).1.expect("the group's settings");
+        entries.iter().any(|entry| entry.name == name && entry.value.as_deref() == Some(value))
+    })
+    .await;
 }
 
 const PARTITIONS: i32 = 6;

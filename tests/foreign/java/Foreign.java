@@ -191,7 +191,12 @@ class Foreign {
     static void share(String bootstrap, String group, String topic, String acknowledgement) throws Exception {
         try (Admin admin = Admin.create(properties(bootstrap))) {
             AlterConfigOp earliest = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
-            admin.incrementalAlterConfigs(Map.of(new ConfigResource(ConfigResource.Type.GROUP, group), List.of(earliest))).all().get();
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+            admin.incrementalAlterConfigs(Map.of(resource, List.of(earliest))).all().get();
+            // The broker hears of it from the controller.
+            while (!"earliest".equals(admin.describeConfigs(List.of(resource)).all().get().get(resource).get("share.auto.offset.reset").value())) {
+                Thread.sleep(20);
+            }
         }
         Properties properties = properties(bootstrap, "group.id", group, "share.acknowledgement.mode", "explicit");
         try (KafkaShareConsumer<byte[], byte[]> consumer = new KafkaShareConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
