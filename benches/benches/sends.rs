@@ -25,7 +25,7 @@ fn main() {
     let broker = Broker::start(TOPIC);
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let records = arguments.next().map_or(2_000_000, |records| records.parse().unwrap());
-    let bootstrap = arguments.next().unwrap_or(broker.bootstrap.clone());
+    let bootstrap = arguments.next().unwrap_or_else(|| broker.bootstrap.clone());
     let ways: [(&str, &dyn Fn()); 3] = [
         ("enqueue", &|| produce(&bootstrap, TOPIC, "none", records)),
         ("receipts", &|| await_receipts(&bootstrap, records)),

@@ -33,7 +33,7 @@ pub(crate) use partitioner::RoundRobin;
 pub use partitioner::{Partitioner, TopicPartitions, partition_for_key};
 pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
 #[cfg(feature = "net")]
-pub(crate) use receipt::{Completion, block_on, shielded};
+pub(crate) use receipt::{Completion, shielded};
 pub use record::{OwnedRecord, Record};
 pub use role::{Command, ProducerRole, Purge, TopicListener};
 #[cfg(feature = "net")]

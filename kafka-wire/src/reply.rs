@@ -1,6 +1,10 @@
-//! How a machine answers the application. Layer 2.
+//! How a machine answers the application, and how a thread waits for an answer. Layer 2.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,6 +39,34 @@ impl<T> fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reply")
     }
+}
+
+/// Runs a future to its end on this thread; it must be one that other threads wake.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = thread_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// Wakes this thread, which is to park.
+pub(crate) fn thread_waker() -> Waker {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    Waker::from(Arc::new(Unpark(thread::current())))
 }
 
 #[cfg(test)]

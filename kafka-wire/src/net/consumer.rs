@@ -4,8 +4,8 @@ mod listener;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use self::builder::ConsumerBuilder;
@@ -21,6 +21,7 @@ use crate::consumer::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::limits::Limits;
+use crate::reply::thread_waker;
 use crate::time::WallClock;
 use crate::types::{CommittedOffset, Isolation, ListedOffset, OffsetSpec, TopicPartition};
 
@@ -252,7 +253,7 @@ impl Consumer {
         if let Poll::Ready(batch) = self.poll_records(&mut Context::from_waker(Waker::noop())) {
             return batch;
         }
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waker = thread_waker();
         let deadline = now().checked_add(timeout);
         loop {
             if let Poll::Ready(batch) = self.poll_records(&mut Context::from_waker(&waker)) {
@@ -506,29 +507,4 @@ fn not_assigned(what: &'static str, partition: &TopicPartition) -> Error {
 fn wall_clock() -> WallClock {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallClock::new(Instant::now(), i64::try_from(wall.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// Runs a future on this thread.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
 }

@@ -20,8 +20,9 @@ use crate::config::{ProducerConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{
     Accumulator, BatchMetadata, Command, Interceptors, Moment, Purge, Receipt, Record, RecordMetadata,
-    SealJob, WaitReason, block_on,
+    SealJob, WaitReason,
 };
+use crate::reply::block_on;
 use crate::txn::GroupMetadata;
 use crate::types::{CommittedOffset, ProducerIdentity, TopicPartition};
 

@@ -5,14 +5,14 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::listener::Nobody;
-use super::{Consumer, RebalanceListener, block_on, now};
+use super::{Consumer, RebalanceListener, now};
 use crate::config::ConsumerConfig;
 use crate::consumer::{Command, Position, SharedRebalances, TopicPattern, Wanted, not_a_member};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Event, GroupMembershipOperation};
 use crate::net::driver::deadline;
 use crate::record::RecordRef;
-use crate::reply::Reply;
+use crate::reply::{Reply, block_on};
 use crate::txn::GroupMetadata;
 use crate::types::{CommittedOffset, TopicPartition};
 
