@@ -75,6 +75,10 @@ impl Waiters {
         self.topics.is_empty() || self.topics.get(topic).is_none_or(is_first)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether anybody waits for memory.
     pub(crate) fn is_memory_wanted(&self) -> bool {
         !self.memory.is_empty()
