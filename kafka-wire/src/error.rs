@@ -257,6 +257,13 @@ impl std::error::Error for Error {
     }
 }
 
+/// What `call` answers, unless it panics: what the application gave, or others' code that meets whatever bytes peers send,
+/// must not end the thread or leave a lock poisoned.
+pub(crate) fn shielded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    called.inspect_err(|_| tracing::error!("{what} panicked")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,9 +31,9 @@ pub use interceptor::ProducerInterceptor;
 #[cfg(feature = "net")]
 pub(crate) use partitioner::RoundRobin;
 pub use partitioner::{Partitioner, TopicPartitions, partition_for_key};
-pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
 #[cfg(feature = "net")]
-pub(crate) use receipt::{Completion, shielded};
+pub(crate) use receipt::Completion;
+pub use receipt::{BatchMetadata, BatchReceipt, Receipt, RecordMetadata};
 pub use record::{OwnedRecord, Record};
 pub use role::{Command, ProducerRole, Purge, TopicListener};
 #[cfg(feature = "net")]

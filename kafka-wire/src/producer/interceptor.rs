@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::receipt::{BatchMetadata, shielded};
+use super::receipt::BatchMetadata;
 use super::record::{OwnedRecord, Record};
-use crate::error::Result;
+use crate::error::{Result, shielded};
 
 /// Looks at every record before it is sent, may change it, and hears of every batch's fate; Java's
 /// `ProducerInterceptor`. A panic in one is logged, and the record goes on as it was left.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::batch::Fate;
-use crate::error::Result;
+use crate::error::{Result, shielded};
 use crate::reply::block_on;
 use crate::types::TopicPartition;
 
@@ -196,12 +196,6 @@ impl Completion {
         }
         Poll::Pending
     }
-}
-
-/// Calls what the application gave: its panic must not end the I/O thread.
-pub(crate) fn shielded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
-    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
-    called.inspect_err(|_| tracing::error!("{what} panicked")).ok()
 }
 
 /// The promise of one record's fate. Await it, wait for it on a thread, be called back, or drop it: the

@@ -9,11 +9,10 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shielded};
 use crate::protocol::limits::Limits;
 use crate::types::Codec;
 
@@ -134,14 +133,13 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What `call` answers, unless it panics: codecs are others' code, and meet whatever bytes peers send.
-fn shielded<T>(codec: Codec, call: impl FnOnce() -> T) -> Option<T> {
-    let called = catch_unwind(AssertUnwindSafe(|| {
+/// What a codec answers, unless it panics.
+fn run<T>(codec: Codec, call: impl FnOnce() -> T) -> Option<T> {
+    shielded(codec.name(), || {
         #[cfg(test)]
         assert!(!PANICS.take(), "as a test wants it");
         call()
-    }));
-    called.inspect_err(|_| tracing::error!(codec = codec.name(), "a codec panicked")).ok()
+    })
 }
 
 #[cfg(test)]
@@ -165,7 +163,7 @@ pub(super) fn compress(compression: Compression, body: &mut BytesMut) -> Codec {
         scratch.output.clear();
         // Writing into memory does not fail, nor should a codec panic: if it ever does, the batch is as right
         // uncompressed, where a batch that is missing would hold up all behind it.
-        let done = shielded(compression.codec, || scratch.compress(compression, body));
+        let done = run(compression.codec, || scratch.compress(compression, body));
         if done.is_none() {
             *scratch = Scratch::default();
         }
@@ -248,7 +246,7 @@ pub(super) fn decompress(codec: Codec, input: &[u8], limits: &Limits) -> Result<
 #[cfg_attr(not(feature = "lz4"), allow(unused_variables, reason = "only LZ4 depends on the format"))]
 pub(super) fn decompress_legacy(codec: Codec, magic: i8, input: &[u8], limits: &Limits) -> Result<Bytes> {
     let mut output = Vec::new();
-    let done = shielded(codec, || match codec {
+    let done = run(codec, || match codec {
         Codec::None => {
             output.extend_from_slice(input);
             Ok(())

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Shared, moment};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, shielded};
 use crate::net::driver::Feed;
 use crate::net::signal::{MailboxFeed, lock};
-use crate::producer::{Batch, Command, Done, ReadyBatch, shielded};
+use crate::producer::{Batch, Command, Done, ReadyBatch};
 
 pub(super) struct ProducerFeed {
     shared: Arc<Shared>,
