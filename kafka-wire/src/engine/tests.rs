@@ -27,6 +27,7 @@ use crate::types::{BrokerId, TopicId};
 
 mod nonsense;
 mod recovery;
+mod requests;
 mod sasl;
 mod throttle;
 

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::*;
 use crate::config::ClientConfig;
-use crate::engine::{ConnectionId, Engine, Output};
+use crate::engine::{ConnectionId, Engine};
 use crate::error::ErrorCode;
 use crate::group::harness::{Harness, coordinator, next_event};
-use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
+use crate::protocol::header::{ReceivedRequest, encode_response};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use crate::protocol::messages::metadata_response::{
@@ -67,16 +67,8 @@ impl World {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Dial { connection, .. } => self.engine.handle_connected(self.now, connection),
-                Output::Transmit { connection, chunks, .. } => {
-                    let frame = Bytes::from(chunks.concat());
-                    self.serve(connection, read_request(&frame.slice(4..)).unwrap());
-                }
-                Output::Login { .. } => panic!("nobody asks who this is"),
-                Output::Close { .. } => {}
-            }
+        while let Some((connection, request)) = self.engine.next_request(self.now) {
+            self.serve(connection, request);
         }
         let due = self.engine.poll_timeout();
         assert!(due.is_none_or(|due| due > self.now), "whoever drives it would spin");

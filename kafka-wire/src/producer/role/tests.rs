@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::*;
 use crate::config::ClientConfig;
-use crate::engine::{ConnectionId, Engine, Output};
+use crate::engine::{ConnectionId, Engine};
 use crate::error::ErrorCode;
 use crate::producer::Done;
-use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
+use crate::protocol::header::{ReceivedRequest, encode_response};
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -81,15 +81,8 @@ impl World {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Dial { connection, .. } => self.engine.handle_connected(self.now, connection),
-                Output::Transmit { connection, chunks, .. } => {
-                    let frame = Bytes::from(chunks.concat());
-                    self.pending.push_back((connection, read_request(&frame.slice(4..)).unwrap()));
-                }
-                Output::Close { .. } | Output::Login { .. } => {}
-            }
+        while let Some((connection, request)) = self.engine.next_request(self.now) {
+            self.pending.push_back((connection, request));
         }
     }
 

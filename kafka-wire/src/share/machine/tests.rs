@@ -11,8 +11,8 @@ use super::super::batch::ShareBatch;
 use super::super::ledger::{AcknowledgeType, Ledger};
 use super::*;
 use crate::config::{AcknowledgementMode, ClientConfig};
-use crate::engine::{ConnectionId, Engine, Output};
-use crate::protocol::header::{ReceivedRequest, encode_response, read_request};
+use crate::engine::{ConnectionId, Engine};
+use crate::protocol::header::{ReceivedRequest, encode_response};
 use crate::protocol::limits::Limits;
 use crate::protocol::messages::api_versions_response::ApiVersion;
 use crate::protocol::messages::find_coordinator_response::Coordinator;
@@ -96,15 +96,8 @@ impl World {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Dial { connection, .. } => self.engine.handle_connected(self.now, connection),
-                Output::Transmit { connection, chunks, .. } => {
-                    let frame = Bytes::from(chunks.concat());
-                    self.serve(connection, read_request(&frame.slice(4..)).unwrap());
-                }
-                Output::Close { .. } | Output::Login { .. } => {}
-            }
+        while let Some((connection, request)) = self.engine.next_request(self.now) {
+            self.serve(connection, request);
         }
         let due = self.engine.poll_timeout();
         assert!(due.is_none_or(|due| due > self.now), "whoever drives it would spin");
